@@ -1,1 +1,7 @@
-//! Placeholder.
+//! What the mesh is and what it decides.
+//!
+//! Pure: no sockets, no clock, no environment, no randomness of its own. `proxy` asks, this crate answers.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod identity;
