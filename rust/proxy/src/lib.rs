@@ -4,5 +4,6 @@
 #![deny(unsafe_code)]
 
 pub mod capture;
+pub mod sys;
 pub mod telemetry;
 pub mod tls;

@@ -1,1 +1,4 @@
-//! Placeholder.
+//! How traffic reaches us: redirected by the kernel, or asked for in SOCKS5.
+
+pub mod original_dst;
+pub mod socks5;

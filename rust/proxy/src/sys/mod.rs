@@ -1,0 +1,26 @@
+//! What the kernel is asked for: listening, dialling, probing sockets, process limits.
+//!
+//! No policy, no logging, no runtime of its own: options go in, sockets and `io::Error`s come out, and a
+//! failure that only deserves a warning comes back as a value. The only module of the crate (next to the
+//! kernel record layer) where `unsafe` is allowed; most of it goes through `socket2` and needs none.
+
+mod accepted;
+mod address;
+mod dial;
+mod listen;
+mod original_destination;
+mod probe;
+mod process;
+
+pub use accepted::{Keepalive, set_accepted_options};
+pub use address::canonical;
+pub use dial::{DialSocket, socket_for_dial};
+pub use listen::{ListenOptions, Listener, ReusePort, listen, listen_group};
+pub use original_destination::{OriginalAddress, original_destination};
+pub use probe::{abort_on_close, peer_reset, unread_bytes, unsent_bytes};
+pub use process::{
+    DescriptorLimit, max_fds, open_fds, raise_nofile_limit, resident_memory, resident_memory_peak,
+};
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,55 @@
+//! Questions to a connected socket that do not disturb it: how much is queued, has the peer reset it.
+#![allow(
+    unsafe_code,
+    reason = "two ioctls and poll have no safe form in std or socket2"
+)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use socket2::SockRef;
+
+/// Makes the next close send RST instead of FIN and throw away what is unsent: the way to pass an abort on.
+pub fn abort_on_close(socket: &impl AsFd) -> io::Result<()> {
+    SockRef::from(socket).set_linger(Some(Duration::ZERO))
+}
+
+/// Whether the connection has ended by the peer's RST or another error that nobody has read yet.
+///
+/// A relay that is not reading, because its other side is full, learns of a reset only this way. The error
+/// stays pending: the next read or write reports it.
+#[must_use]
+pub fn peer_reset(socket: &impl AsFd) -> bool {
+    let mut poll = libc::pollfd {
+        fd: socket.as_fd().as_raw_fd(),
+        events: 0, // POLLERR and POLLHUP are always reported
+        revents: 0,
+    };
+    // SAFETY: `poll` is one valid pollfd for the length given, and the borrow keeps the descriptor open.
+    let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
+    ready > 0 && poll.revents & libc::POLLERR != 0
+}
+
+/// Bytes written but not yet acknowledged by the peer (SIOCOUTQ).
+pub fn unsent_bytes(socket: &impl AsFd) -> io::Result<usize> {
+    queued(socket, libc::TIOCOUTQ)
+}
+
+/// Bytes received but not yet read (SIOCINQ).
+pub fn unread_bytes(socket: &impl AsFd) -> io::Result<usize> {
+    queued(socket, libc::FIONREAD)
+}
+
+fn queued(socket: &impl AsFd, request: libc::Ioctl) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: both requests write one int, to which the pointer points; the borrow keeps the descriptor open.
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), request, &raw mut bytes) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests;
