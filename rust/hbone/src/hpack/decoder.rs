@@ -132,6 +132,12 @@ impl Decoder {
         Ok(())
     }
 
+    /// Bytes kept between blocks.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.table.held().0 + self.name.capacity() + self.value.capacity()
+    }
+
     /// A connection lives for hours and sees a block now and then: a large one must not stay in memory.
     fn forget_scratch(&mut self) {
         for scratch in [&mut self.name, &mut self.value] {
@@ -205,3 +211,6 @@ fn entry(table: &DynamicTable, age: usize) -> Result<(&[u8], &[u8]), Error> {
 
 /// Kept for the next block: room for our own longest header, `baggage`, as it usually is.
 const SCRATCH: usize = 512;
+
+#[cfg(test)]
+mod tests;

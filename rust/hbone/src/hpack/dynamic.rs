@@ -126,6 +126,13 @@ impl DynamicTable {
         }
     }
 
+    /// Bytes the table keeps allocated and the size the standard gives its contents.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> (usize, usize) {
+        let entries = self.entries.capacity() * size_of::<Entry>();
+        (self.text.capacity() + entries, self.size)
+    }
+
     fn text_of(&self, entry: &Entry) -> (&[u8], &[u8]) {
         self.text[entry.start..entry.start + entry.name + entry.value].split_at(entry.name)
     }

@@ -136,3 +136,6 @@ const INCREMENTAL: u8 = 0x40;
 const SIZE_UPDATE: u8 = 0x20;
 const NEVER: u8 = 0x10;
 const PLAIN: u8 = 0x00;
+
+#[cfg(test)]
+mod tests;
