@@ -6,11 +6,13 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::Serialize;
+
 /// Longest SPIFFE ID that is read, in bytes (SPIFFE-ID standard §2.3).
 const MAX_SPIFFE_ID: usize = 2048;
 
 /// The root of a set of identities that trust the same signers, for example `cluster.local`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct TrustDomain(Arc<str>);
 
 impl TrustDomain {
@@ -116,7 +118,7 @@ impl FromStr for Identity {
     }
 }
 
-fn segment(text: &str) -> Result<Arc<str>, IdentityError> {
+pub(crate) fn segment(text: &str) -> Result<Arc<str>, IdentityError> {
     let allowed = |b: u8| matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_');
     if text.is_empty() || text == "." || text == ".." || !text.bytes().all(allowed) {
         return Err(IdentityError::Segment(text.chars().take(128).collect()));
