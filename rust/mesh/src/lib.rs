@@ -7,6 +7,7 @@
 
 pub mod address;
 pub mod authorization;
+pub mod decode;
 pub mod identity;
 pub mod service;
 pub mod workload;

@@ -1,0 +1,363 @@
+//! The fields of workloads and services, and their defaults.
+//!
+//! Defaults are those of XDS ingestion (spec/control.md §5.1), not the local file's missing ones: an empty trust domain
+//! would make an identity that nothing can prove.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::json::{Fields, Node, Place, boolean, choice, list, map, name, parsed, text, whole};
+use crate::address::{Locality, NamespacedHostname, NetworkAddress, parse_ip};
+use crate::identity::{TrustDomain, segment};
+use crate::service::{
+    CidrVip, Endpoint, Endpoints, HealthPolicy, IpFamilies, LoadBalancer, LoadBalancerMode,
+    LoadBalancerScope, Service, SubjectAltName, Visibility, WeightedWaypoint,
+};
+use crate::workload::{
+    ApplicationProtocol, ApplicationTunnel, GatewayAddress, GatewayDestination, HealthStatus,
+    NetworkMode, PortMap, TunnelProtocol, Workload,
+};
+
+pub(super) fn workload(node: &Node<'_>, place: &Place<'_>) -> Option<Workload> {
+    let mut o = Fields::open(node, place)?;
+    let uid = o.need("uid", name);
+    let namespace = o.need("namespace", path_segment);
+    let addresses = o.need("workloadIps", addresses);
+    let workload = Workload {
+        uid: uid.unwrap_or_default(),
+        name: o.take("name", text).unwrap_or_default(),
+        namespace: namespace.unwrap_or_default(),
+        trust_domain: o
+            .take("trustDomain", trust_domain)
+            .unwrap_or_else(default_trust_domain),
+        service_account: o
+            .take("serviceAccount", service_account)
+            .unwrap_or_else(|| "default".into()),
+        network: o.take("network", text).unwrap_or_default(),
+        addresses: addresses.unwrap_or_default(),
+        protocol: o.take("protocol", protocol).unwrap_or_default(),
+        network_mode: o.take("networkMode", network_mode).unwrap_or_default(),
+        waypoint: o.take_nullable("waypoint", gateway),
+        network_gateway: o.take_nullable("networkGateway", gateway),
+        application_tunnel: o.take_nullable("applicationTunnel", application_tunnel),
+        native_tunnel: o.take("nativeTunnel", boolean).unwrap_or_default(),
+        workload_name: o.take("workloadName", text).unwrap_or_default(),
+        workload_type: o.take("workloadType", text).unwrap_or_default(),
+        canonical_name: o.take("canonicalName", text).unwrap_or_default(),
+        canonical_revision: o.take("canonicalRevision", text).unwrap_or_default(),
+        hostname: o.take("hostname", text).unwrap_or_default(),
+        node: o.take("node", text).unwrap_or_default(),
+        cluster: o
+            .take("clusterId", text)
+            .filter(|id| !id.is_empty())
+            .unwrap_or_else(|| "Kubernetes".into()),
+        locality: o.take_nullable("locality", locality).unwrap_or_default(),
+        status: o.take("status", status).unwrap_or_default(),
+        authorization_policies: o
+            .take("authorizationPolicies", policy_keys)
+            .unwrap_or_default(),
+        capacity: o.take("capacity", whole).unwrap_or(1),
+        services: o.take("services", workload_services).unwrap_or_default(),
+    };
+    o.close();
+    Some(workload)
+}
+
+pub(super) fn service(node: &Node<'_>, place: &Place<'_>) -> Option<Service> {
+    let mut o = Fields::open(node, place)?;
+    let service = Service {
+        name: o.need("name", text).unwrap_or_default(),
+        namespace: o.need("namespace", key_part).unwrap_or_default(),
+        hostname: o.need("hostname", key_part).unwrap_or_default(),
+        vips: o.need("vips", network_addresses).unwrap_or_default(),
+        cidr_vips: o.take("cidrVips", cidr_vips).unwrap_or_default(),
+        ports: o.need("ports", ports).unwrap_or_default(),
+        endpoints: o.take("endpoints", endpoints).unwrap_or_default(),
+        subject_alt_names: o.take("subjectAltNames", alt_names).unwrap_or_default(),
+        waypoint: o.take_nullable("waypoint", gateway),
+        weighted_waypoints: o
+            .take("weightedWaypoints", weighted_waypoints)
+            .unwrap_or_default(),
+        load_balancer: o.take_nullable("loadBalancer", load_balancer),
+        ip_families: o.take_nullable("ipFamilies", ip_families),
+        canonical: o.take("canonical", boolean).unwrap_or_default(),
+        visibility: o.take("visibility", visibility).unwrap_or_default(),
+    };
+    o.close();
+    Some(service)
+}
+
+fn ip(node: &Node<'_>, place: &Place<'_>) -> Option<IpAddr> {
+    text(node, place).and_then(|text| parse_ip(&text).map_or_else(|cause| place.fault(cause), Some))
+}
+
+fn addresses(node: &Node<'_>, place: &Place<'_>) -> Option<Vec<IpAddr>> {
+    list(node, place, ip)
+}
+
+fn network_addresses(node: &Node<'_>, place: &Place<'_>) -> Option<Vec<NetworkAddress>> {
+    list(node, place, parsed)
+}
+
+/// A part of a SPIFFE ID's path.
+fn path_segment(node: &Node<'_>, place: &Place<'_>) -> Option<Arc<str>> {
+    text(node, place).and_then(|text| segment(&text).map_or_else(|cause| place.fault(cause), Some))
+}
+
+fn service_account(node: &Node<'_>, place: &Place<'_>) -> Option<Arc<str>> {
+    match node {
+        Node::Text(text) if text.is_empty() => None,
+        node => path_segment(node, place),
+    }
+}
+
+fn trust_domain(node: &Node<'_>, place: &Place<'_>) -> Option<TrustDomain> {
+    let text = text(node, place).filter(|text| !text.is_empty())?;
+    TrustDomain::parse(&text).map_or_else(|cause| place.fault(cause), Some)
+}
+
+fn default_trust_domain() -> TrustDomain {
+    TrustDomain::parse("cluster.local").expect("is a trust domain")
+}
+
+/// A part of a resource name, which is split at its slash.
+pub(super) fn key_part(node: &Node<'_>, place: &Place<'_>) -> Option<Arc<str>> {
+    match name(node, place) {
+        Some(text) if text.contains('/') => place.fault("must not contain a slash"),
+        text => text,
+    }
+}
+
+fn protocol(node: &Node<'_>, place: &Place<'_>) -> Option<TunnelProtocol> {
+    choice(
+        node,
+        place,
+        &[
+            ("HBONE", TunnelProtocol::Hbone),
+            ("TCP", TunnelProtocol::Tcp),
+        ],
+    )
+}
+
+fn network_mode(node: &Node<'_>, place: &Place<'_>) -> Option<NetworkMode> {
+    let words = [
+        ("HostNetwork", NetworkMode::HostNetwork),
+        ("Standard", NetworkMode::Standard),
+    ];
+    choice(node, place, &words)
+}
+
+fn status(node: &Node<'_>, place: &Place<'_>) -> Option<HealthStatus> {
+    let words = [
+        ("Healthy", HealthStatus::Healthy),
+        ("Unhealthy", HealthStatus::Unhealthy),
+    ];
+    choice(node, place, &words)
+}
+
+fn policy_keys(node: &Node<'_>, place: &Place<'_>) -> Option<Vec<Arc<str>>> {
+    list(node, place, name)
+}
+
+fn locality(node: &Node<'_>, place: &Place<'_>) -> Option<Locality> {
+    let mut o = Fields::open(node, place)?;
+    let locality = Locality {
+        region: o.need("region", text).unwrap_or_default(),
+        zone: o.need("zone", text).unwrap_or_default(),
+        subzone: o.need("subzone", text).unwrap_or_default(),
+    };
+    o.close();
+    Some(locality)
+}
+
+fn gateway(node: &Node<'_>, place: &Place<'_>) -> Option<GatewayAddress> {
+    let mut o = Fields::open(node, place)?;
+    let destination = o.need("destination", destination);
+    let port = o.need("hboneMtlsPort", whole);
+    o.close();
+    Some(GatewayAddress {
+        destination: destination?,
+        hbone_mtls_port: port?,
+    })
+}
+
+/// The address form is tried first (spec/control.md §3).
+fn destination(node: &Node<'_>, place: &Place<'_>) -> Option<GatewayDestination> {
+    let text = text(node, place)?;
+    if let Ok(address) = text.parse() {
+        return Some(GatewayDestination::Address(address));
+    }
+    text.parse().map_or_else(
+        |_| {
+            place.fault(format_args!(
+                "expected network/ip or namespace/hostname, found {node}"
+            ))
+        },
+        |hostname| Some(GatewayDestination::Hostname(hostname)),
+    )
+}
+
+fn application_tunnel(node: &Node<'_>, place: &Place<'_>) -> Option<ApplicationTunnel> {
+    let mut o = Fields::open(node, place)?;
+    let protocol = o.need("protocol", application_protocol);
+    let port = o.take_nullable("port", whole).filter(|port| *port != 0);
+    o.close();
+    Some(ApplicationTunnel {
+        protocol: protocol?,
+        port,
+    })
+}
+
+fn application_protocol(node: &Node<'_>, place: &Place<'_>) -> Option<ApplicationProtocol> {
+    let words = [
+        ("NONE", ApplicationProtocol::None),
+        ("PROXY", ApplicationProtocol::Proxy),
+    ];
+    choice(node, place, &words)
+}
+
+fn ports(node: &Node<'_>, place: &Place<'_>) -> Option<PortMap> {
+    map(node, place, port, whole)
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    match text.parse() {
+        Ok(port) if digits && port > 0 => Ok(port),
+        _ => Err("expected a port from 1 to 65535".into()),
+    }
+}
+
+fn workload_services(
+    node: &Node<'_>,
+    place: &Place<'_>,
+) -> Option<BTreeMap<NamespacedHostname, PortMap>> {
+    map(
+        node,
+        place,
+        |key| key.parse::<NamespacedHostname>().map_err(|e| e.to_string()),
+        ports,
+    )
+}
+
+fn endpoints(node: &Node<'_>, place: &Place<'_>) -> Option<Endpoints> {
+    let endpoints = map(node, place, |key| Ok(Arc::<str>::from(key)), endpoint)?;
+    for (key, endpoint) in &endpoints {
+        if *key != endpoint.workload_uid {
+            place.note(format_args!(
+                "key `{}` and workloadUid `{}` differ",
+                crate::address::excerpt(key),
+                crate::address::excerpt(&endpoint.workload_uid)
+            ));
+        }
+    }
+    Some(endpoints)
+}
+
+fn endpoint(node: &Node<'_>, place: &Place<'_>) -> Option<Arc<Endpoint>> {
+    let mut o = Fields::open(node, place)?;
+    let workload_uid = o.need("workloadUid", name);
+    let port = o.need("port", ports);
+    let status = o.take("status", status).unwrap_or_default();
+    o.close();
+    Some(Arc::new(Endpoint {
+        workload_uid: workload_uid?,
+        port: port?,
+        status,
+    }))
+}
+
+fn cidr_vips(node: &Node<'_>, place: &Place<'_>) -> Option<Vec<CidrVip>> {
+    list(node, place, |node, place| {
+        let mut o = Fields::open(node, place)?;
+        let network = o.need("network", text);
+        let cidr = o.need("cidr", parsed);
+        o.close();
+        Some(CidrVip {
+            network: network?,
+            cidr: cidr?,
+        })
+    })
+}
+
+fn alt_names(node: &Node<'_>, place: &Place<'_>) -> Option<Vec<SubjectAltName>> {
+    list(node, place, |node, place| {
+        text(node, place).map(|text| SubjectAltName::new(&text))
+    })
+}
+
+fn weighted_waypoints(node: &Node<'_>, place: &Place<'_>) -> Option<Vec<WeightedWaypoint>> {
+    list(node, place, |node, place| {
+        let mut o = Fields::open(node, place)?;
+        let destination = o.need("destination", gateway);
+        let weight = o.need("weight", whole);
+        o.close();
+        Some(WeightedWaypoint {
+            destination: destination?,
+            weight: weight?,
+        })
+    })
+}
+
+fn load_balancer(node: &Node<'_>, place: &Place<'_>) -> Option<LoadBalancer> {
+    let mut o = Fields::open(node, place)?;
+    let routing_preferences = o.need("routingPreferences", scopes);
+    let mode = o.need("mode", mode);
+    let health_policy = o.need("healthPolicy", health_policy);
+    o.close();
+    Some(LoadBalancer {
+        routing_preferences: routing_preferences?,
+        mode: mode?,
+        health_policy: health_policy?,
+    })
+}
+
+fn scopes(node: &Node<'_>, place: &Place<'_>) -> Option<Vec<LoadBalancerScope>> {
+    list(node, place, |node, place| {
+        let words = [
+            ("Cluster", LoadBalancerScope::Cluster),
+            ("Network", LoadBalancerScope::Network),
+            ("Node", LoadBalancerScope::Node),
+            ("Region", LoadBalancerScope::Region),
+            ("Subzone", LoadBalancerScope::Subzone),
+            ("Zone", LoadBalancerScope::Zone),
+        ];
+        choice(node, place, &words)
+    })
+}
+
+fn mode(node: &Node<'_>, place: &Place<'_>) -> Option<LoadBalancerMode> {
+    let words = [
+        ("Failover", LoadBalancerMode::Failover),
+        ("Passthrough", LoadBalancerMode::Passthrough),
+        ("Standard", LoadBalancerMode::Standard),
+        ("Strict", LoadBalancerMode::Strict),
+    ];
+    choice(node, place, &words)
+}
+
+fn health_policy(node: &Node<'_>, place: &Place<'_>) -> Option<HealthPolicy> {
+    let words = [
+        ("AllowAll", HealthPolicy::AllowAll),
+        ("OnlyHealthy", HealthPolicy::OnlyHealthy),
+    ];
+    choice(node, place, &words)
+}
+
+fn ip_families(node: &Node<'_>, place: &Place<'_>) -> Option<IpFamilies> {
+    let words = [
+        ("Dual", IpFamilies::Dual),
+        ("IPv4", IpFamilies::IPv4),
+        ("IPv6", IpFamilies::IPv6),
+    ];
+    choice(node, place, &words)
+}
+
+fn visibility(node: &Node<'_>, place: &Place<'_>) -> Option<Visibility> {
+    let words = [
+        ("Namespace", Visibility::Namespace),
+        ("Public", Visibility::Public),
+    ];
+    choice(node, place, &words)
+}
