@@ -10,4 +10,6 @@ pub mod authorization;
 pub mod decode;
 pub mod identity;
 pub mod service;
+pub mod snapshot;
+pub mod store;
 pub mod workload;

@@ -1,0 +1,160 @@
+//! What readers hold: one frozen view of the mesh, with the look-ups that decisions need.
+//!
+//! Only `store` makes one. Every look-up is a hash look-up and, where several things share a key, a walk over those few.
+//!
+//! A view is three indexes behind `Arc`s, and the indexes hold `Arc`s: publishing copies, of the indexes that changed,
+//! the tables but not the workloads, services and policies in them. That is cheap against decoding up to some ten
+//! thousand entries; past that a persistent map belongs here, and only this file and `snapshot/` would know.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::address::NamespacedHostname;
+use crate::authorization::Authorization;
+use crate::service::Service;
+use crate::workload::Workload;
+
+mod dump;
+mod policies;
+mod services;
+mod workloads;
+
+pub(crate) use policies::PolicyIndex;
+pub(crate) use services::ServiceIndex;
+pub(crate) use workloads::WorkloadIndex;
+
+/// One frozen view of the mesh.
+#[derive(Clone, Debug, Default)]
+pub struct MeshSnapshot {
+    pub(crate) workloads: Arc<WorkloadIndex>,
+    pub(crate) services: Arc<ServiceIndex>,
+    pub(crate) policies: Arc<PolicyIndex>,
+}
+
+impl MeshSnapshot {
+    /// The workload that an address means. Host-network workloads are not found by address; of several workloads the
+    /// best is taken: pods, then tunnel users, then the last one learned (spec/dataplane.md §10.1).
+    #[must_use]
+    pub fn workload_by_address(&self, network: &str, address: IpAddr) -> Option<&Arc<Workload>> {
+        self.workloads.by_address(network, address.to_canonical())
+    }
+
+    /// The workload of this uid.
+    #[must_use]
+    pub fn workload_by_uid(&self, uid: &str) -> Option<&Arc<Workload>> {
+        self.workloads.by_uid.get(uid)
+    }
+
+    /// The workload that one proxy instance stands for; all three must match.
+    #[must_use]
+    pub fn local_workload(
+        &self,
+        name: &str,
+        namespace: &str,
+        service_account: &str,
+    ) -> Option<&Arc<Workload>> {
+        let named = self.workloads.by_name.get(name)?;
+        named
+            .iter()
+            .rev()
+            .find(|w| *w.namespace == *namespace && *w.service_account == *service_account)
+    }
+
+    /// The service that a virtual address means to a client of this namespace: exact addresses first, then blocks
+    /// (spec/dataplane.md §10.3).
+    #[must_use]
+    pub fn service_by_vip(
+        &self,
+        network: &str,
+        address: IpAddr,
+        client: Option<&str>,
+    ) -> Option<&Arc<Service>> {
+        self.services
+            .by_vip(network, address.to_canonical(), client)
+    }
+
+    /// The service that a hostname means to a client of this namespace.
+    #[must_use]
+    pub fn service_by_hostname(
+        &self,
+        hostname: &str,
+        client: Option<&str>,
+    ) -> Option<&Arc<Service>> {
+        self.services.by_hostname(hostname, client)
+    }
+
+    /// The service of exactly this name.
+    #[must_use]
+    pub fn service(&self, name: &NamespacedHostname) -> Option<&Arc<Service>> {
+        self.services.by_name(name)
+    }
+
+    /// The policy of this key (`namespace/name`).
+    #[must_use]
+    pub fn policy(&self, key: &str) -> Option<&Arc<Authorization>> {
+        self.policies.by_key.get(key)
+    }
+
+    /// How many workloads there are.
+    #[must_use]
+    pub fn workload_count(&self) -> usize {
+        self.workloads.by_uid.len()
+    }
+
+    /// How many services there are.
+    #[must_use]
+    pub fn service_count(&self) -> usize {
+        self.services.all().count()
+    }
+
+    /// How many policies there are.
+    #[must_use]
+    pub fn policy_count(&self) -> usize {
+        self.policies.by_key.len()
+    }
+}
+
+/// Several things under one key. Behind an `Arc`, so that copying a table counts references instead of allocating.
+type Slot<T> = Arc<Vec<Arc<T>>>;
+
+/// Puts `value` under `key`: in the place of the one that `same` finds, or last.
+fn put<K: std::hash::Hash + Eq, T: Clone>(
+    table: &mut HashMap<K, Slot<T>>,
+    key: K,
+    value: &Arc<T>,
+    same: impl Fn(&T) -> bool,
+) {
+    let slot = Arc::make_mut(table.entry(key).or_default());
+    match slot.iter_mut().find(|held| same(held)) {
+        Some(held) => *held = Arc::clone(value),
+        None => slot.push(Arc::clone(value)),
+    }
+}
+
+/// Takes what `same` finds from under `key`.
+fn take<K, Q, T>(table: &mut HashMap<K, Slot<T>>, key: &Q, same: impl Fn(&T) -> bool)
+where
+    K: std::hash::Hash + Eq + std::borrow::Borrow<Q>,
+    Q: std::hash::Hash + Eq + ?Sized,
+    T: Clone,
+{
+    if let Some(slot) = table.get_mut(key) {
+        Arc::make_mut(slot).retain(|held| !same(held));
+        if slot.is_empty() {
+            table.remove(key);
+        }
+    }
+}
+
+/// A table in the order of its keys, for dumps: the same mesh always looks the same.
+fn sorted<'a, K: Ord, T: 'a>(
+    values: impl Iterator<Item = &'a Arc<T>>,
+    key: impl Fn(&'a T) -> K,
+) -> Vec<&'a T> {
+    let in_order: BTreeMap<K, &T> = values.map(|value| (key(value), &**value)).collect();
+    in_order.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests;
