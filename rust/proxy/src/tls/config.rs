@@ -1,0 +1,75 @@
+//! What every connection has in common: versions, suites, groups, ALPN (spec/dataplane.md §9.1).
+//!
+//! Builds rustls configurations out of a certificate and a verifier; `credentials` keeps them.
+
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider, kx_group};
+use rustls::server::NoServerSessionStorage;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::sign::SingleCertAndKey;
+use rustls::version::TLS13;
+
+/// One side's settings for the connections it opens; made by [`super::WorkloadCertificate::client`].
+pub type ClientConfig = rustls::ClientConfig;
+/// One side's settings for the connections it accepts; made by [`super::WorkloadCertificate::server`].
+pub type ServerConfig = rustls::ServerConfig;
+
+/// The only protocol spoken inside (RFC 9113 §3.2).
+const ALPN: &[u8] = b"h2";
+
+/// The cryptography in use. Made once per certificate, shared by its connections.
+pub(super) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(CryptoProvider {
+        // AES only: both ends have it in hardware, and this is what peers expect to be offered.
+        cipher_suites: vec![
+            cipher_suite::TLS13_AES_256_GCM_SHA384,
+            cipher_suite::TLS13_AES_128_GCM_SHA256,
+        ],
+        // The hybrid stands last: offered, but not sent as a key share of 1.2 KiB to those who cannot read it.
+        kx_groups: vec![
+            kx_group::X25519,
+            kx_group::SECP256R1,
+            kx_group::SECP384R1,
+            kx_group::X25519MLKEM768,
+        ],
+        ..default_provider()
+    })
+}
+
+pub(super) fn server(
+    provider: Arc<CryptoProvider>,
+    verifier: Arc<dyn ClientCertVerifier>,
+    certificate: Arc<SingleCertAndKey>,
+) -> Result<ServerConfig, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(certificate);
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    // A tunnel lives for hours: tickets would cost every handshake and outlive the certificate.
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.max_early_data_size = 0;
+    Ok(config)
+}
+
+pub(super) fn client(
+    provider: Arc<CryptoProvider>,
+    verifier: Arc<dyn ServerCertVerifier>,
+    certificate: Arc<SingleCertAndKey>,
+) -> Result<ClientConfig, rustls::Error> {
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_client_cert_resolver(certificate);
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.enable_sni = false;
+    config.resumption = Resumption::disabled();
+    config.enable_early_data = false;
+    Ok(config)
+}

@@ -1,0 +1,519 @@
+//! One TLS connection as bytes in, bytes out: no socket, no task, no buffer of its own.
+//!
+//! Rides on rustls' unbuffered API, so what arrives is decrypted where it lies and the worker's scratch is all
+//! the memory there is. `tunnel` owns the socket, the clock and the buffers. The in-place record layer will
+//! take the place of [`Engine`] behind [`Session`]'s methods once the handshake is over (rustls' kernel API
+//! gives it the keys); this one stays as the fallback and the oracle.
+
+use std::mem;
+use std::sync::Arc;
+
+use mesh::identity::Identity;
+use rustls::client::UnbufferedClientConnection;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
+};
+use rustls::{CommonState, Error};
+use rustls_pki_types::{IpAddr, Ipv4Addr, ServerName};
+
+use super::config::{ClientConfig, ServerConfig};
+use super::error::TlsError;
+use super::verify::spiffe_name;
+
+/// One connection, either side, from its first byte to its last.
+///
+/// A client starts with `receive(&mut [], …)`, which writes its hello.
+pub struct Session {
+    engine: Engine,
+    /// The peer has said enough to look like TLS.
+    heard: bool,
+    /// What the last `receive` left with the caller, in bytes.
+    kept: usize,
+    /// A copy of that, only while a handshake message lies there in part; see [`Session::write`].
+    unfinished: Vec<u8>,
+    peer: Option<Identity>,
+    peer_closed: bool,
+    closed: bool,
+    failed: Option<TlsError>,
+}
+
+/// What was agreed, for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// `TLSv1_3`
+    pub version: &'static str,
+    /// For example `TLS13_AES_256_GCM_SHA384`.
+    pub suite: &'static str,
+    /// Key exchange group, for example `X25519`.
+    pub group: &'static str,
+}
+
+impl Session {
+    /// The side that dials.
+    ///
+    /// # Errors
+    /// [`TlsError::Internal`] when the library cannot start, for example without randomness.
+    pub fn client(config: Arc<ClientConfig>) -> Result<Self, TlsError> {
+        // A name must be given; SNI is off and the verifier looks at SPIFFE names only (spec/dataplane.md §9.1).
+        let nobody = ServerName::IpAddress(IpAddr::V4(Ipv4Addr::from([0; 4])));
+        let connection = UnbufferedClientConnection::new(config, nobody)?;
+        Ok(Self::new(Engine::Client(Box::new(connection))))
+    }
+
+    /// The side that accepts.
+    ///
+    /// # Errors
+    /// [`TlsError::Internal`] when the library cannot start.
+    pub fn server(config: Arc<ServerConfig>) -> Result<Self, TlsError> {
+        let connection = UnbufferedServerConnection::new(config)?;
+        Ok(Self::new(Engine::Server(Box::new(connection))))
+    }
+
+    fn new(engine: Engine) -> Self {
+        Self {
+            engine,
+            heard: false,
+            kept: 0,
+            unfinished: Vec::new(),
+            peer: None,
+            peer_closed: false,
+            closed: false,
+            failed: None,
+        }
+    }
+
+    /// Takes what arrived: decrypts in place, gives each record's plaintext to `plaintext` in order, appends
+    /// what must be sent to `outgoing`, and returns how many bytes of `incoming` it is done with.
+    ///
+    /// The caller keeps the rest, unchanged (it may be decrypted in part), and puts it in front of what arrives
+    /// next. That is less than one record (16.7 KiB) once the handshake is over; during it, at most 64 KiB, and
+    /// 8 KiB before a server has read the client's hello.
+    ///
+    /// Plaintext can come in the very call that ends the handshake: by then the peer is verified.
+    ///
+    /// # Errors
+    /// The connection is over. `outgoing` holds the alert for the peer, if one is due: send it, then close.
+    /// Every later call returns the same error.
+    pub fn receive(
+        &mut self,
+        incoming: &mut [u8],
+        outgoing: &mut Vec<u8>,
+        plaintext: &mut impl FnMut(&[u8]),
+    ) -> Result<usize, TlsError> {
+        self.check_alive()?;
+        if incoming.len() < self.kept {
+            return Err(TlsError::Misuse("unconsumed bytes were not given again"));
+        }
+        match self.advance(incoming, outgoing, plaintext) {
+            Ok(consumed) => {
+                self.keep(&incoming[consumed..]);
+                Ok(consumed)
+            }
+            Err(error) => {
+                self.engine.drain_alerts(outgoing);
+                self.failed = Some(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    /// Appends `plaintext` to `outgoing` as records of at most 16 KiB payload each, and nothing if it is empty.
+    ///
+    /// A key update that the peer asked for, or that the record count demands, goes in front.
+    ///
+    /// # Errors
+    /// [`TlsError::Misuse`] during the handshake and after [`Session::close`].
+    pub fn encrypt(&mut self, plaintext: &[u8], outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
+        if self.is_handshaking() {
+            return Err(TlsError::Misuse("encrypt during the handshake"));
+        }
+        if self.closed {
+            return Err(TlsError::Misuse("encrypt after close"));
+        }
+        if plaintext.is_empty() {
+            return self.check_alive();
+        }
+        self.write(Job::Encrypt(plaintext), outgoing)
+    }
+
+    /// Appends `close_notify`: nothing of ours follows. What the peer sends is still received.
+    ///
+    /// Does nothing during the handshake, where the end of TCP says as much, or the second time.
+    pub fn close(&mut self, outgoing: &mut Vec<u8>) {
+        if self.closed || self.is_handshaking() || self.failed.is_some() {
+            return;
+        }
+        // Fails only where there is nobody left to tell.
+        let _ = self.write(Job::Close, outgoing);
+        self.closed = true;
+    }
+
+    /// To be asked when TCP has ended: was that all?
+    ///
+    /// # Errors
+    /// [`TlsError::Truncated`] without `close_notify`, [`TlsError::EndedInHandshake`] before the end of it.
+    pub fn end_of_input(&self) -> Result<(), TlsError> {
+        self.check_alive()?;
+        match (self.peer_closed, self.is_handshaking()) {
+            (true, _) => Ok(()),
+            (false, true) => Err(TlsError::EndedInHandshake),
+            (false, false) => Err(TlsError::Truncated),
+        }
+    }
+
+    /// Not yet ready for application data.
+    #[must_use]
+    pub fn is_handshaking(&self) -> bool {
+        self.engine.common().is_handshaking()
+    }
+
+    /// The peer has said `close_notify`: nothing of its follows, and nothing is missing.
+    #[must_use]
+    pub fn peer_closed(&self) -> bool {
+        self.peer_closed
+    }
+
+    /// Who is on the other end: the one name of its certificate, which has passed the check. None before the
+    /// end of the handshake.
+    #[must_use]
+    pub fn peer(&self) -> Option<&Identity> {
+        self.peer.as_ref()
+    }
+
+    /// The agreed application protocol, if the peer offered any.
+    #[must_use]
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.engine.common().alpn_protocol()
+    }
+
+    /// Version, suite and group, once agreed.
+    #[must_use]
+    pub fn facts(&self) -> Option<Facts> {
+        let common = self.engine.common();
+        Some(Facts {
+            version: common.protocol_version()?.as_str()?,
+            suite: common.negotiated_cipher_suite()?.suite().as_str()?,
+            group: common.negotiated_key_exchange_group()?.name().as_str()?,
+        })
+    }
+
+    fn check_alive(&self) -> Result<(), TlsError> {
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+
+    fn advance(
+        &mut self,
+        incoming: &mut [u8],
+        outgoing: &mut Vec<u8>,
+        plaintext: &mut impl FnMut(&[u8]),
+    ) -> Result<usize, TlsError> {
+        self.listen(incoming, outgoing)?;
+        let mut consumed = 0;
+        loop {
+            let rest = &mut incoming[consumed..];
+            let (done, step) = self.engine.step(rest, Job::Read, outgoing, plaintext);
+            consumed += done;
+            match step? {
+                Step::Again => {}
+                Step::PeerClosed => self.peer_closed = true,
+                Step::Rest => break,
+            }
+        }
+        if self.peer_closed {
+            // What follows the closure alert is not the peer's word (RFC 8446 §6.1).
+            return Ok(incoming.len());
+        }
+        self.meet()?;
+        self.check_size(incoming.len() - consumed, outgoing)?;
+        Ok(consumed)
+    }
+
+    /// The first bytes already tell TLS from anything else, long before a whole record is there.
+    fn listen(&mut self, incoming: &[u8], outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
+        if self.heard {
+            return Ok(());
+        }
+        // change_cipher_spec … application_data, then the major version 3 (RFC 8446 §5.1).
+        let like_tls = match incoming {
+            [] => return Ok(()),
+            [kind] => (20..=23).contains(kind),
+            [kind, major, ..] => (20..=23).contains(kind) && *major == 3,
+        };
+        if !like_tls {
+            outgoing.extend_from_slice(&plain_alert(ALERT_DECODE_ERROR));
+            return Err(TlsError::NotTls(excerpt(incoming)));
+        }
+        self.heard = incoming.len() > 1;
+        Ok(())
+    }
+
+    /// Notes who the peer is, when the handshake has just ended.
+    fn meet(&mut self) -> Result<(), TlsError> {
+        if self.peer.is_none() && !self.is_handshaking() {
+            let chain = self.engine.common().peer_certificates();
+            let leaf = chain.and_then(<[_]>::first);
+            let leaf = leaf.ok_or_else(|| TlsError::Internal("peer without certificate".into()))?;
+            self.peer = Some(spiffe_name(leaf)?);
+        }
+        Ok(())
+    }
+
+    /// Bounds what the caller must keep: rustls bounds a message, not the records it comes in.
+    fn check_size(&self, rest: usize, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
+        let hello = self.engine.common().protocol_version().is_none();
+        let limit = if hello { MAX_HELLO } else { MAX_REST };
+        if rest <= limit {
+            return Ok(());
+        }
+        if hello {
+            outgoing.extend_from_slice(&plain_alert(ALERT_RECORD_OVERFLOW));
+        }
+        Err(TlsError::TooLarge(rest))
+    }
+
+    /// Remembers what the caller keeps, as far as `write` needs it.
+    fn keep(&mut self, rest: &[u8]) {
+        self.kept = rest.len();
+        self.unfinished.clear();
+        // A whole record that was not consumed is a part of a handshake message; anything else would have been.
+        let whole = rest.get(3..5).is_some_and(|length| {
+            rest.len() >= 5 + usize::from(u16::from_be_bytes([length[0], length[1]]))
+        });
+        if whole && !self.is_handshaking() {
+            self.unfinished.extend_from_slice(rest);
+        }
+    }
+
+    /// Writes without reading. rustls gives the writer only out of a look at the input, and while a handshake
+    /// message has arrived in part it must be shown that part again (it panics otherwise): hence the copy, which
+    /// is empty but for peers that cut their tickets and key updates in pieces.
+    fn write(&mut self, job: Job<'_>, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
+        self.check_alive()?;
+        let mut shown = mem::take(&mut self.unfinished);
+        let written = loop {
+            let nothing = &mut |_: &[u8]| debug_assert!(false, "plaintext left from receive");
+            match self.engine.step(&mut shown, job, outgoing, nothing).1 {
+                Ok(Step::Rest) => break Ok(()),
+                Ok(Step::Again | Step::PeerClosed) => {}
+                Err(error) => break Err(error),
+            }
+        };
+        self.unfinished = shown;
+        written.inspect_err(|error| self.failed = Some(error.clone()))
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("handshaking", &self.is_handshaking())
+            .field("peer", &self.peer.as_ref().map(Identity::to_string))
+            .field("peer_closed", &self.peer_closed)
+            .field("closed", &self.closed)
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Boxed: a session moves between tasks and tables more often than it is built.
+enum Engine {
+    Client(Box<UnbufferedClientConnection>),
+    Server(Box<UnbufferedServerConnection>),
+}
+
+/// What to do once the connection has nothing to say by itself.
+#[derive(Clone, Copy)]
+enum Job<'a> {
+    Close,
+    Encrypt(&'a [u8]),
+    Read,
+}
+
+enum Step {
+    Again,
+    PeerClosed,
+    /// The job is done, or more input is needed.
+    Rest,
+}
+
+impl Engine {
+    fn common(&self) -> &CommonState {
+        match self {
+            Self::Client(connection) => connection,
+            Self::Server(connection) => connection,
+        }
+    }
+
+    /// One turn of rustls' machine; also how many bytes of `incoming` it is done with.
+    fn step(
+        &mut self,
+        incoming: &mut [u8],
+        job: Job<'_>,
+        outgoing: &mut Vec<u8>,
+        plaintext: &mut impl FnMut(&[u8]),
+    ) -> (usize, Result<Step, TlsError>) {
+        match self {
+            Self::Client(connection) => settle(
+                connection.process_tls_records(incoming),
+                job,
+                outgoing,
+                plaintext,
+            ),
+            Self::Server(connection) => settle(
+                connection.process_tls_records(incoming),
+                job,
+                outgoing,
+                plaintext,
+            ),
+        }
+    }
+
+    /// After an error the alert still lies in the connection. It may be asked for that and nothing else: its
+    /// place in the input is lost.
+    fn drain_alerts(&mut self, outgoing: &mut Vec<u8>) {
+        while self.common().wants_write() {
+            let (_, step) = self.step(&mut [], Job::Read, outgoing, &mut |_| {});
+            if step.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Does what rustls asks for in one state.
+fn settle<Data>(
+    status: UnbufferedStatus<'_, '_, Data>,
+    job: Job<'_>,
+    outgoing: &mut Vec<u8>,
+    plaintext: &mut impl FnMut(&[u8]),
+) -> (usize, Result<Step, TlsError>) {
+    let UnbufferedStatus { mut discard, state } = status;
+    let step = match state {
+        Ok(ConnectionState::ReadTraffic(mut records)) => {
+            let mut step = Ok(Step::Again);
+            while let Some(record) = records.next_record() {
+                match record {
+                    Ok(record) => {
+                        discard += record.discard;
+                        if !record.payload.is_empty() {
+                            plaintext(record.payload);
+                        }
+                    }
+                    Err(error) => step = Err(error.into()),
+                }
+            }
+            step
+        }
+        Ok(ConnectionState::EncodeTlsData(mut message)) => {
+            append(outgoing, 0, |space| Ok(message.encode(space)?)).map(|()| Step::Again)
+        }
+        Ok(ConnectionState::TransmitTlsData(sent)) => {
+            sent.done(); // it lies in `outgoing`, in order
+            Ok(Step::Again)
+        }
+        Ok(ConnectionState::WriteTraffic(mut writer)) => match job {
+            Job::Close => append(outgoing, ALERT_RECORD, |space| {
+                Ok(writer.queue_close_notify(space)?)
+            }),
+            Job::Encrypt(text) => append(outgoing, encrypted_len(text.len()), |space| {
+                Ok(writer.encrypt(text, space)?)
+            }),
+            Job::Read => Ok(()),
+        }
+        .map(|()| Step::Rest),
+        Ok(ConnectionState::PeerClosed) => Ok(Step::PeerClosed),
+        Ok(ConnectionState::BlockedHandshake | ConnectionState::Closed) => Ok(Step::Rest),
+        Ok(_) => Err(TlsError::Protocol(
+            "early data, which was not offered".into(),
+        )),
+        Err(error) => Err(error.into()),
+    };
+    (discard, step)
+}
+
+/// Lets `write` fill `size` bytes at the end of `outgoing`, more if it asks for more.
+fn append(
+    outgoing: &mut Vec<u8>,
+    mut size: usize,
+    mut write: impl FnMut(&mut [u8]) -> Result<usize, Unwritten>,
+) -> Result<(), TlsError> {
+    let start = outgoing.len();
+    loop {
+        outgoing.resize(start + size, 0);
+        match write(&mut outgoing[start..]) {
+            Ok(written) => {
+                outgoing.truncate(start + written);
+                return Ok(());
+            }
+            Err(Unwritten::TooSmall(needed)) if needed > size => size = needed,
+            Err(_) => {
+                outgoing.truncate(start);
+                return Err(Error::EncryptError.into());
+            }
+        }
+    }
+}
+
+enum Unwritten {
+    Never,
+    TooSmall(usize),
+}
+
+impl From<EncodeError> for Unwritten {
+    fn from(error: EncodeError) -> Self {
+        match error {
+            EncodeError::InsufficientSize(InsufficientSizeError { required_size }) => {
+                Self::TooSmall(required_size)
+            }
+            EncodeError::AlreadyEncoded => Self::Never,
+        }
+    }
+}
+
+impl From<EncryptError> for Unwritten {
+    fn from(error: EncryptError) -> Self {
+        match error {
+            EncryptError::InsufficientSize(InsufficientSizeError { required_size }) => {
+                Self::TooSmall(required_size)
+            }
+            EncryptError::EncryptExhausted => Self::Never,
+        }
+    }
+}
+
+/// Header, content type and tag around each payload (RFC 8446 §5.2, AES-GCM).
+const RECORD_OVERHEAD: usize = 5 + 1 + 16;
+/// Largest payload of a record (RFC 8446 §5.1).
+const MAX_PAYLOAD: usize = 16 * 1024;
+/// An encrypted alert.
+const ALERT_RECORD: usize = 2 + RECORD_OVERHEAD;
+
+/// Exact unless a key update goes in front.
+fn encrypted_len(plaintext: usize) -> usize {
+    plaintext + plaintext.div_ceil(MAX_PAYLOAD) * RECORD_OVERHEAD
+}
+
+/// A client's hello with a post-quantum key share has 1.8 KiB; until it is read we owe the peer nothing
+/// (spec/reliability.md T01).
+const MAX_HELLO: usize = 8 * 1024;
+/// rustls' own bound for a handshake message (spec/reliability.md T03), and for what its buffered API holds.
+const MAX_REST: usize = 64 * 1024;
+
+const ALERT_RECORD_OVERFLOW: u8 = 22;
+const ALERT_DECODE_ERROR: u8 = 50;
+
+/// A fatal alert before there are keys (RFC 8446 §6), for what is refused before rustls sees it.
+fn plain_alert(description: u8) -> [u8; 7] {
+    [21, 3, 3, 0, 2, 2, description]
+}
+
+/// The beginning of what a peer said, safe to log.
+fn excerpt(bytes: &[u8]) -> String {
+    let line = bytes.split(|b| matches!(b, b'\r' | b'\n')).next();
+    let line = line.unwrap_or_default();
+    line[..line.len().min(32)].escape_ascii().to_string()
+}
+
+#[cfg(test)]
+mod tests;

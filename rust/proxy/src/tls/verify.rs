@@ -1,0 +1,412 @@
+//! Is the peer who it must be: the chain first, then its one SPIFFE name (spec/dataplane.md §9.3, §9.4).
+//!
+//! A peer must present exactly one URI name, as SPIFFE X.509-SVID §2 says; upstream takes any of several and
+//! then authorises another (spec/reliability.md U8). Who may do what comes later, in `mesh::authorize`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use mesh::identity::{Identity, TrustDomain};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme,
+};
+use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
+use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyUsage};
+
+use super::certificate::{rfc3339_of, uri_names};
+
+/// Longest chain that is looked at, leaf included (spec/reliability.md T03); the path search itself stops at
+/// six intermediates and a budget of signatures.
+pub(super) const MAX_CHAIN: usize = 10;
+/// Largest certificate that is looked at (spec/reliability.md T03).
+const MAX_CERTIFICATE: usize = 16 * 1024;
+
+/// The signers we believe. One per certificate in use, shared by every connection's verifier.
+pub(super) struct Trust {
+    roots: Vec<TrustAnchor<'static>>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Trust {
+    pub(super) fn new(
+        roots: Vec<TrustAnchor<'static>>,
+        algorithms: WebPkiSupportedAlgorithms,
+    ) -> Self {
+        Self { roots, algorithms }
+    }
+
+    /// Does the chain lead to a root, now, for this use?
+    pub(super) fn check_path(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        usage: impl ExtendedKeyUsageValidator,
+    ) -> Result<(), VerifyError> {
+        let count = intermediates.len() + 1;
+        if count > MAX_CHAIN {
+            return Err(VerifyError::ChainTooLong(count));
+        }
+        let mut all = std::iter::once(leaf).chain(intermediates);
+        if all.any(|certificate| certificate.len() > MAX_CERTIFICATE) {
+            return Err(VerifyError::BadCertificate);
+        }
+        EndEntityCert::try_from(leaf)
+            .and_then(|leaf| {
+                leaf.verify_for_usage(
+                    self.algorithms.all,
+                    &self.roots,
+                    intermediates,
+                    now,
+                    usage,
+                    None,
+                    None,
+                )
+                .map(drop)
+            })
+            .map_err(VerifyError::of_path)
+    }
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Trust({} roots)", self.roots.len())
+    }
+}
+
+/// The one SPIFFE identity of a certificate.
+pub(super) fn spiffe_name(leaf: &CertificateDer<'_>) -> Result<Identity, VerifyError> {
+    let uris = uri_names(leaf).map_err(|_| VerifyError::BadCertificate)?;
+    match uris.as_slice() {
+        [uri] => Identity::parse(uri).map_err(|_| VerifyError::NoSpiffeName(Some(shortened(uri)))),
+        [] => Err(VerifyError::NoSpiffeName(None)),
+        _ => Err(VerifyError::MultipleNames(
+            // A certificate of 16 KiB can hold a thousand names; the log line shall not.
+            uris.iter().take(4).map(|uri| shortened(uri)).collect(),
+        )),
+    }
+}
+
+fn shortened(uri: &str) -> String {
+    uri.chars()
+        .take(128)
+        .flat_map(char::escape_default)
+        .collect()
+}
+
+/// What a client demands of the server it dials: to be one of `expected`.
+#[derive(Debug)]
+pub(super) struct ServerMustBe {
+    trust: Arc<Trust>,
+    expected: Arc<[Identity]>,
+}
+
+impl ServerMustBe {
+    pub(super) fn new(trust: Arc<Trust>, expected: Arc<[Identity]>) -> Self {
+        Self { trust, expected }
+    }
+
+    fn check(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), VerifyError> {
+        self.trust
+            .check_path(leaf, intermediates, now, KeyUsage::server_auth())?;
+        let got = spiffe_name(leaf)?;
+        if !self.expected.contains(&got) {
+            return Err(VerifyError::WrongSan {
+                want: Arc::clone(&self.expected),
+                got,
+            });
+        }
+        Ok(())
+    }
+}
+
+impl ServerCertVerifier for ServerMustBe {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>, // a dummy: SPIFFE names are checked, never host names
+        _ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.check(leaf, intermediates, now)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, leaf, signature, &self.trust.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, leaf, signature, &self.trust.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.trust.algorithms.supported_schemes()
+    }
+}
+
+/// What a server demands of its clients: a certificate, of its own trust domain.
+#[derive(Debug)]
+pub(super) struct ClientMustBeOf {
+    trust: Arc<Trust>,
+    domain: TrustDomain,
+}
+
+impl ClientMustBeOf {
+    pub(super) fn new(trust: Arc<Trust>, domain: TrustDomain) -> Self {
+        Self { trust, domain }
+    }
+
+    fn check(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), VerifyError> {
+        self.trust
+            .check_path(leaf, intermediates, now, KeyUsage::client_auth())?;
+        let got = spiffe_name(leaf)?;
+        if got.trust_domain != self.domain {
+            return Err(VerifyError::WrongTrustDomain {
+                want: self.domain.clone(),
+                got,
+            });
+        }
+        Ok(())
+    }
+}
+
+impl ClientCertVerifier for ClientMustBeOf {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[] // peers hold one certificate; a hint could only make them withhold it
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.check(leaf, intermediates, now)?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, leaf, signature, &self.trust.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, leaf, signature, &self.trust.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.trust.algorithms.supported_schemes()
+    }
+}
+
+/// Why a certificate was not believed. Texts of the names' checks are upstream's (spec/dataplane.md §9.3, §9.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VerifyError {
+    /// Not X.509, or X.509 that breaks its own rules.
+    BadCertificate,
+    /// The peer does not hold the key of its certificate.
+    BadSignature,
+    /// More certificates than a chain may have.
+    ChainTooLong(usize),
+    /// Past `notAfter` (seconds since 1970; now, then the limit).
+    Expired(u64, u64),
+    /// Several URI names where SPIFFE demands one.
+    MultipleNames(Vec<String>),
+    /// The peer sent none.
+    NoCertificate,
+    /// The chain holds, but no name of it is a SPIFFE ID.
+    NoSpiffeName(Option<String>),
+    /// Before `notBefore` (seconds since 1970; now, then the limit).
+    NotYetValid(u64, u64),
+    /// No chain to a root that we hold.
+    UnknownRoot,
+    /// An extended key usage that does not include this side of a connection.
+    WrongPurpose,
+    /// Not one of those we would talk to.
+    WrongSan {
+        /// Whom we would talk to.
+        want: Arc<[Identity]>,
+        /// Who it is.
+        got: Identity,
+    },
+    /// A client of another trust domain.
+    WrongTrustDomain {
+        /// Ours.
+        want: TrustDomain,
+        /// Who it is.
+        got: Identity,
+    },
+}
+
+impl VerifyError {
+    /// A stable word for metrics and tests.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::BadCertificate => "bad_certificate",
+            Self::BadSignature => "bad_signature",
+            Self::ChainTooLong(_) => "chain_too_long",
+            Self::Expired(..) => "expired",
+            Self::MultipleNames(_) => "multiple_names",
+            Self::NoCertificate => "no_certificate",
+            Self::NoSpiffeName(_) => "no_spiffe_name",
+            Self::NotYetValid(..) => "not_yet_valid",
+            Self::UnknownRoot => "unknown_root",
+            Self::WrongPurpose => "wrong_purpose",
+            Self::WrongSan { .. } => "wrong_san",
+            Self::WrongTrustDomain { .. } => "wrong_trust_domain",
+        }
+    }
+
+    fn of_path(error: webpki::Error) -> Self {
+        use webpki::Error as Path;
+        match error {
+            Path::CertExpired { time, not_after } => {
+                Self::Expired(time.as_secs(), not_after.as_secs())
+            }
+            Path::CertNotValidYet { time, not_before } => {
+                Self::NotYetValid(time.as_secs(), not_before.as_secs())
+            }
+            // Another CA of the same name: as unknown to us as one of another name.
+            Path::UnknownIssuer | Path::InvalidSignatureForPublicKey => Self::UnknownRoot,
+            Path::RequiredEkuNotFoundContext(_) => Self::WrongPurpose,
+            Path::MaximumPathDepthExceeded => Self::ChainTooLong(MAX_CHAIN),
+            _ => Self::BadCertificate,
+        }
+    }
+
+    /// The reason that travelled through rustls as its own kind of error.
+    pub(super) fn of_rustls(error: &CertificateError) -> Self {
+        match error {
+            CertificateError::ExpiredContext { time, not_after } => {
+                Self::Expired(time.as_secs(), not_after.as_secs())
+            }
+            CertificateError::NotValidYetContext { time, not_before } => {
+                Self::NotYetValid(time.as_secs(), not_before.as_secs())
+            }
+            CertificateError::UnknownIssuer => Self::UnknownRoot,
+            CertificateError::InvalidPurpose => Self::WrongPurpose,
+            CertificateError::BadSignature => Self::BadSignature,
+            CertificateError::Other(OtherError(inner)) => inner
+                .downcast_ref::<Self>()
+                .map_or(Self::BadCertificate, Clone::clone),
+            _ => Self::BadCertificate,
+        }
+    }
+}
+
+/// rustls chooses the alert by its own variants, and only `Other` can carry ours: whatever has an alert of its
+/// own (RFC 8446 §6.2) goes as that, the rest as `certificate_unknown` (spec/dataplane.md §23).
+impl From<VerifyError> for rustls::Error {
+    fn from(error: VerifyError) -> Self {
+        let at = |seconds| UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+        Self::InvalidCertificate(match error {
+            VerifyError::BadCertificate => CertificateError::BadEncoding,
+            VerifyError::BadSignature => CertificateError::BadSignature,
+            VerifyError::Expired(now, limit) => CertificateError::ExpiredContext {
+                time: at(now),
+                not_after: at(limit),
+            },
+            VerifyError::NotYetValid(now, limit) => CertificateError::NotValidYetContext {
+                time: at(now),
+                not_before: at(limit),
+            },
+            VerifyError::UnknownRoot => CertificateError::UnknownIssuer,
+            VerifyError::WrongPurpose => CertificateError::InvalidPurpose,
+            other => CertificateError::Other(OtherError(Arc::new(other))),
+        })
+    }
+}
+
+impl std::error::Error for VerifyError {}
+
+impl fmt::Display for VerifyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rfc3339 = |seconds: &u64| rfc3339_of(i64::try_from(*seconds).unwrap_or(i64::MAX));
+        f.write_str("identity verification error: ")?;
+        match self {
+            Self::BadCertificate => f.write_str("peer's certificate cannot be used: malformed"),
+            Self::BadSignature => f.write_str("peer does not hold the key of its certificate"),
+            Self::ChainTooLong(count) => {
+                write!(f, "peer's chain is too long (limit {MAX_CHAIN}): {count}")
+            }
+            Self::Expired(now, limit) => write!(
+                f,
+                "peer's certificate expired at {}; now it is {}",
+                rfc3339(limit),
+                rfc3339(now)
+            ),
+            Self::MultipleNames(got) => write!(
+                f,
+                "peer's certificate has several URI names, SPIFFE allows one, got {}",
+                got.join(",")
+            ),
+            Self::NoCertificate => f.write_str("peer sent no certificate"),
+            Self::NoSpiffeName(None) => f.write_str("peer's certificate has no SPIFFE name"),
+            Self::NoSpiffeName(Some(got)) => {
+                write!(f, "peer's certificate has no SPIFFE name, got {got}")
+            }
+            Self::NotYetValid(now, limit) => write!(
+                f,
+                "peer's certificate is not valid before {}; now it is {}, are the clocks right?",
+                rfc3339(limit),
+                rfc3339(now)
+            ),
+            Self::UnknownRoot => f.write_str(
+                "peer's certificate is not signed by a root we hold; do both sides have the same roots?",
+            ),
+            Self::WrongPurpose => f.write_str(
+                "peer's certificate does not allow this side of a connection (extended key usage)",
+            ),
+            Self::WrongSan { want, got } => {
+                let want: Vec<_> = want.iter().map(Identity::to_string).collect();
+                write!(
+                    f,
+                    "peer did not present the expected SAN ({}), got {got}",
+                    want.join(",")
+                )
+            }
+            Self::WrongTrustDomain { want, got } => write!(
+                f,
+                "peer did not present the expected trustdomain ({want}), got {got}"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
