@@ -1,0 +1,144 @@
+//! Flow control (RFC 9113 §6.9): how much may go out, how much may come in.
+//!
+//! One `SendWindow` and one `ReceiveWindow` per stream and one pair for the connection. Counts only; the frames
+//! that carry the counts are written in `connection/send.rs`.
+
+/// Window every peer starts with before SETTINGS (RFC 9113 §6.9.2).
+pub(crate) const DEFAULT_WINDOW: u32 = 65_535;
+/// Largest window (RFC 9113 §6.9.1).
+pub(crate) const MAX_WINDOW: u32 = (1 << 31) - 1;
+/// A stream that drained this many windows without falling behind gets a window twice as large: enough to know
+/// that the reader is faster than the window lets bytes in, few enough that 4 MiB is reached within 30 MiB.
+const WINDOWS_BEFORE_GROWTH: u64 = 8;
+
+/// What the peer lets us send.
+#[derive(Clone, Debug)]
+pub(crate) struct SendWindow(i64);
+
+/// The window passed 2^31-1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Overflow;
+
+impl SendWindow {
+    pub(crate) fn new(size: u32) -> Self {
+        Self(i64::from(size))
+    }
+
+    /// Bytes that may go now; a window below zero (a shrunk INITIAL_WINDOW_SIZE) lets none go.
+    pub(crate) fn open(&self) -> usize {
+        usize::try_from(self.0).unwrap_or(0)
+    }
+
+    pub(crate) fn take(&mut self, bytes: u32) {
+        self.0 -= i64::from(bytes);
+    }
+
+    /// WINDOW_UPDATE adds; a changed INITIAL_WINDOW_SIZE adds or takes (RFC 9113 §6.9.2).
+    pub(crate) fn shift(&mut self, by: i64) -> Result<(), Overflow> {
+        let next = self.0 + by;
+        if next > i64::from(MAX_WINDOW) {
+            return Err(Overflow);
+        }
+        self.0 = next;
+        Ok(())
+    }
+}
+
+/// What we let the peer send.
+///
+/// Every byte of the window is in one of four places:
+/// ```text
+/// size = available  the peer may send it
+///      + (bytes of a frame that is just arriving)
+///      + held       handed to the application, not released yet
+///      + returned   released, not told to the peer yet (told in steps of half a window)
+/// ```
+#[derive(Clone, Debug)]
+pub(crate) struct ReceiveWindow {
+    size: u32,
+    max: u32,
+    available: i64,
+    held: u32,
+    returned: u32,
+    /// Released since the last growth, or since the application last held more than half a window.
+    drained: u64,
+}
+
+impl ReceiveWindow {
+    /// A window that starts at `size` and grows to `max` while the application keeps up.
+    pub(crate) fn new(size: u32, max: u32) -> Self {
+        let size = size.min(MAX_WINDOW);
+        let max = max.clamp(size, MAX_WINDOW);
+        Self {
+            size,
+            max,
+            available: i64::from(size),
+            held: 0,
+            returned: 0,
+            drained: 0,
+        }
+    }
+
+    /// A frame of `bytes` begins to arrive. False: the peer sent more than it was allowed.
+    #[must_use]
+    pub(crate) fn arrive(&mut self, bytes: u32) -> bool {
+        if i64::from(bytes) > self.available {
+            return false;
+        }
+        self.available -= i64::from(bytes);
+        true
+    }
+
+    /// Arrived bytes go to the application.
+    pub(crate) fn hold(&mut self, bytes: u32) {
+        self.held += bytes;
+        if self.held > self.size / 2 {
+            self.drained = 0;
+        }
+    }
+
+    /// The application is done with `bytes`. Some: time to tell the peer so much.
+    pub(crate) fn release(&mut self, bytes: u32) -> Option<u32> {
+        let bytes = bytes.min(self.held);
+        self.held -= bytes;
+        self.drained += u64::from(bytes);
+        self.give_back(bytes)
+    }
+
+    /// Arrived bytes that never reach the application: padding, and DATA of a stream that is gone.
+    pub(crate) fn give_back(&mut self, bytes: u32) -> Option<u32> {
+        self.returned += bytes;
+        // Half a window before WINDOW_UPDATE: smaller steps send a frame per read.
+        if self.returned == 0 || self.returned < self.size / 2 {
+            return None;
+        }
+        let increment = self.returned + self.grow();
+        self.returned = 0;
+        self.available += i64::from(increment);
+        Some(increment)
+    }
+
+    /// Our own smaller INITIAL_WINDOW_SIZE has reached the peer.
+    pub(crate) fn shrink(&mut self, by: u32) {
+        self.size = self.size.saturating_sub(by);
+        self.available -= i64::from(by);
+    }
+
+    /// What the peer may still send.
+    pub(crate) fn available(&self) -> i64 {
+        self.available
+    }
+
+    fn grow(&mut self) -> u32 {
+        if self.drained < WINDOWS_BEFORE_GROWTH * u64::from(self.size) {
+            return 0;
+        }
+        let more = self.size.min(self.max - self.size);
+        self.size += more;
+        self.drained = 0;
+        more
+    }
+}
+
+#[cfg(test)]
+mod tests;
