@@ -33,7 +33,8 @@ impl Baggage {
     /// The header's value, possibly empty; it is sent even then.
     ///
     /// There is no escaping in this dialect: a value that could not be read back, as it holds `,`, `=` or
-    /// something that is not printable ASCII, is left out.
+    /// something that is not printable ASCII, is left out. So is one with a space at either end, which would
+    /// make the whole message malformed if it came last (RFC 9113 §8.2.1).
     #[must_use]
     pub fn encode(&self) -> String {
         let mut text = String::new();
@@ -182,7 +183,7 @@ fn ascii(header: &[u8]) -> Result<&str, BaggageError> {
 
 fn is_value(value: &str) -> bool {
     let plain = |b| matches!(b, b' '..=b'~') && !matches!(b, b',' | b'=');
-    !value.is_empty() && value.bytes().all(plain)
+    !value.is_empty() && value.trim() == value && value.bytes().all(plain)
 }
 
 const CLUSTER: &str = "k8s.cluster.name";
