@@ -1,0 +1,170 @@
+use std::time::UNIX_EPOCH;
+
+use super::*;
+
+fn at(micros: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_micros(micros)
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+/// A connection of the recorded mesh: pod a to pod b.
+fn line<'a>(source: &str, direction: Direction) -> Line<'a> {
+    Line {
+        source: Source {
+            address: address(source),
+            workload: Some("poda"),
+            namespace: Some("default"),
+            identity: Some("spiffe://cluster.local/ns/default/sa/sa-a"),
+            cluster: Some("Kubernetes"),
+        },
+        destination: Destination {
+            address: address("10.66.0.3:15008"),
+            hbone_address: Some(&"10.66.0.3:7300"),
+            service: None,
+            workload: Some("podb"),
+            namespace: Some("default"),
+            identity: Some("spiffe://cluster.local/ns/default/sa/sa-b"),
+            cluster: Some("Kubernetes"),
+        },
+        direction,
+    }
+}
+
+fn complete(line: &Line<'_>, end: &End<'_>, micros: u64, format: Format) -> String {
+    let mut out = String::new();
+    line.complete(end, at(micros), format, &mut out);
+    out
+}
+
+fn end(bytes_sent: u64, bytes_received: u64, millis: u64, error: Option<&str>) -> End<'_> {
+    End {
+        bytes_sent,
+        bytes_received,
+        duration: Duration::from_millis(millis),
+        error,
+    }
+}
+
+// The expected lines are upstream's own, recorded.
+
+#[test]
+fn a_completed_connection_reads_as_upstream_writes_it() {
+    let mut with_service = line("10.66.0.2:8182", Direction::Outbound);
+    with_service.destination.service = Some("echo.default.svc.cluster.local");
+    assert_eq!(
+        complete(
+            &with_service,
+            &end(6, 5, 0, None),
+            1_795_387_414_704_939,
+            Format::Plain
+        ),
+        "2026-11-22T22:43:34.704939Z\tinfo\taccess\tconnection complete\tsrc.addr=10.66.0.2:8182 src.workload=\"poda\" src.namespace=\"default\" src.identity=\"spiffe://cluster.local/ns/default/sa/sa-a\" src.cluster=\"Kubernetes\" dst.addr=10.66.0.3:15008 dst.hbone_addr=10.66.0.3:7300 dst.service=\"echo.default.svc.cluster.local\" dst.workload=\"podb\" dst.namespace=\"default\" dst.identity=\"spiffe://cluster.local/ns/default/sa/sa-b\" dst.cluster=\"Kubernetes\" direction=\"outbound\" bytes_sent=6 bytes_recv=5 duration=\"0ms\"\n"
+    );
+}
+
+#[test]
+fn a_failed_connection_is_an_error_and_says_why() {
+    let mut refused = line("10.66.0.2:63892", Direction::Inbound);
+    refused.destination.hbone_address = Some(&"10.66.0.3:7999");
+    let error = Some("connection failed: Connection refused (os error 111)");
+    assert_eq!(
+        complete(
+            &refused,
+            &end(0, 0, 0, error),
+            1_795_387_414_705_112,
+            Format::Plain
+        ),
+        "2026-11-22T22:43:34.705112Z\terror\taccess\tconnection complete\tsrc.addr=10.66.0.2:63892 src.workload=\"poda\" src.namespace=\"default\" src.identity=\"spiffe://cluster.local/ns/default/sa/sa-a\" src.cluster=\"Kubernetes\" dst.addr=10.66.0.3:15008 dst.hbone_addr=10.66.0.3:7999 dst.workload=\"podb\" dst.namespace=\"default\" dst.identity=\"spiffe://cluster.local/ns/default/sa/sa-b\" dst.cluster=\"Kubernetes\" direction=\"inbound\" bytes_sent=0 bytes_recv=0 duration=\"0ms\" error=\"connection failed: Connection refused (os error 111)\"\n"
+    );
+}
+
+#[test]
+fn a_plaintext_connection_names_no_identity() {
+    let plain = Line {
+        source: Source {
+            identity: None,
+            ..line("10.66.0.2:43148", Direction::Outbound).source
+        },
+        destination: Destination {
+            address: address("10.66.0.1:18099"),
+            hbone_address: None,
+            service: None,
+            workload: Some("zt-b"),
+            namespace: Some("istio-system"),
+            identity: None,
+            cluster: Some("Kubernetes"),
+        },
+        direction: Direction::Outbound,
+    };
+    assert_eq!(
+        complete(
+            &plain,
+            &end(332, 75, 1, None),
+            1_795_387_414_713_354,
+            Format::Plain
+        ),
+        "2026-11-22T22:43:34.713354Z\tinfo\taccess\tconnection complete\tsrc.addr=10.66.0.2:43148 src.workload=\"poda\" src.namespace=\"default\" src.cluster=\"Kubernetes\" dst.addr=10.66.0.1:18099 dst.workload=\"zt-b\" dst.namespace=\"istio-system\" dst.cluster=\"Kubernetes\" direction=\"outbound\" bytes_sent=332 bytes_recv=75 duration=\"1ms\"\n"
+    );
+}
+
+#[test]
+fn json_lines_read_as_upstream_writes_them() {
+    assert_eq!(
+        complete(
+            &line("10.66.0.2:61128", Direction::Outbound),
+            &end(6, 5, 16, None),
+            1_795_387_379_573_560,
+            Format::Json
+        ),
+        r#"{"level":"info","time":"2026-11-22T22:42:59.573560Z","scope":"access","message":"connection complete","src.addr":"10.66.0.2:61128","src.workload":"poda","src.namespace":"default","src.identity":"spiffe://cluster.local/ns/default/sa/sa-a","src.cluster":"Kubernetes","dst.addr":"10.66.0.3:15008","dst.hbone_addr":"10.66.0.3:7300","dst.workload":"podb","dst.namespace":"default","dst.identity":"spiffe://cluster.local/ns/default/sa/sa-b","dst.cluster":"Kubernetes","direction":"outbound","bytes_sent":6,"bytes_recv":5,"duration":"16ms"}"#.to_owned() + "\n"
+    );
+    let mut refused = line("10.66.0.2:19422", Direction::Outbound);
+    refused.destination.hbone_address = Some(&"10.66.0.3:7999");
+    assert_eq!(
+        complete(
+            &refused,
+            &end(0, 0, 0, Some("http status: 503 Service Unavailable")),
+            1_795_387_379_574_816,
+            Format::Json
+        ),
+        r#"{"level":"error","time":"2026-11-22T22:42:59.574816Z","scope":"access","message":"connection complete","src.addr":"10.66.0.2:19422","src.workload":"poda","src.namespace":"default","src.identity":"spiffe://cluster.local/ns/default/sa/sa-a","src.cluster":"Kubernetes","dst.addr":"10.66.0.3:15008","dst.hbone_addr":"10.66.0.3:7999","dst.workload":"podb","dst.namespace":"default","dst.identity":"spiffe://cluster.local/ns/default/sa/sa-b","dst.cluster":"Kubernetes","direction":"outbound","bytes_sent":0,"bytes_recv":0,"duration":"0ms","error":"http status: 503 Service Unavailable"}"#.to_owned() + "\n"
+    );
+}
+
+#[test]
+fn an_opened_connection_has_neither_bytes_nor_duration() {
+    let mut out = String::new();
+    line("10.66.0.2:1", Direction::Inbound).opened(at(0), Format::Plain, &mut out);
+    assert!(
+        out.starts_with("1970-01-01T00:00:00.000000Z\tdebug\taccess\tconnection opened\tsrc.addr=")
+    );
+    assert!(out.ends_with(" direction=\"inbound\"\n"), "{out}");
+}
+
+#[test]
+fn an_early_denial_knows_addresses_direction_and_error_only() {
+    let denied = Denied {
+        source: address("[2001:db8::1]:5"),
+        destination: address("10.66.0.3:15008"),
+        direction: Direction::Inbound,
+        error: "tls error: no \"certificate\"\nlevel=info",
+    };
+    let mut out = String::new();
+    denied.write(at(0), Format::Plain, &mut out);
+    assert_eq!(
+        out,
+        "1970-01-01T00:00:00.000000Z\twarn\taccess\tconnection failed\tsrc.addr=[2001:db8::1]:5 dst.addr=10.66.0.3:15008 direction=\"inbound\" error=\"tls error: no \\\"certificate\\\"\\nlevel=info\"\n"
+    );
+}
+
+#[test]
+fn a_hostile_host_in_the_target_stays_one_field() {
+    let mut evil = line("10.66.0.2:1", Direction::Inbound);
+    evil.destination.hbone_address = Some(&"web dst.identity=\"x\"\n:80");
+    let text = complete(&evil, &end(0, 0, 0, None), 0, Format::Plain);
+    assert!(text.contains(" dst.hbone_addr=\"web dst.identity=\\\"x\\\"\\n:80\" dst.workload="));
+    assert_eq!(text.matches('\n').count(), 1);
+}

@@ -1,0 +1,90 @@
+use super::*;
+
+fn filter(directives: &str) -> Filter {
+    directives.parse().unwrap()
+}
+
+#[test]
+fn filters_show_the_longest_target_first_and_the_default_last() {
+    for (directives, shown) in [
+        ("info", "info"),
+        ("OFF", "off"),
+        ("access=debug", "access=debug,info"),
+        ("debug, access=off", "access=off,debug"),
+        (
+            "access=debug,proxy::inbound=trace,warn",
+            "proxy::inbound=trace,access=debug,warn",
+        ),
+        ("access:debug", "access=debug,info"),
+        ("ztunnel::proxy:trace", "ztunnel::proxy=trace,info"),
+        ("access=info,access=debug", "access=debug,info"),
+    ] {
+        assert_eq!(filter(directives).to_string(), shown, "{directives}");
+    }
+}
+
+#[test]
+fn what_is_no_directive_is_refused_and_named() {
+    for (directives, part) in [
+        ("", ""),
+        ("bogus", "bogus"),
+        ("info,", ""),
+        ("=debug", "=debug"),
+        ("access=loud", "access=loud"),
+        ("ztunnel::proxy", "ztunnel::proxy"),
+    ] {
+        let error = directives.parse::<Filter>().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("not a log level nor `target=level`: `{part}`")
+        );
+    }
+}
+
+#[test]
+fn the_longest_target_decides() {
+    for (directives, level, target, passes) in [
+        ("info", Level::Info, "proxy", true),
+        ("info", Level::Debug, "proxy", false),
+        ("off", Level::Error, "proxy", false),
+        ("info,proxy=debug", Level::Debug, "proxy::inbound", true),
+        (
+            "info,ztunnel::proxy=debug",
+            Level::Debug,
+            "proxy::inbound",
+            true,
+        ),
+        (
+            "proxy=off,proxy::inbound=info",
+            Level::Info,
+            "proxy::inbound",
+            true,
+        ),
+        (
+            "proxy=off,proxy::inbound=info",
+            Level::Info,
+            "proxy::outbound",
+            false,
+        ),
+        ("ztunnel=debug", Level::Debug, "proxy::outbound", true),
+        ("ztunnel=debug", Level::Debug, "access", false),
+        ("access=off", Level::Error, "access", false),
+        ("access=debug", Level::Debug, "proxy", false),
+    ] {
+        assert_eq!(
+            filter(directives).allows(level, target),
+            passes,
+            "{directives} {target}"
+        );
+    }
+}
+
+#[test]
+fn more_directives_are_laid_over_what_is_there() {
+    let startup = filter("info,access=debug");
+    assert_eq!(
+        startup.with("access=warn,dns=debug").unwrap().to_string(),
+        "access=warn,dns=debug,info"
+    );
+    assert!(startup.with("dns=debug,bogus").is_err());
+}
