@@ -1,10 +1,19 @@
-//! What an operator sees of us: access log, operational log.
+//! What an operator sees of us: metrics, access log, operational log.
 //!
-//! Line shapes are upstream's (spec/dataplane.md §15, spec/control.md §13); traffic never waits for any of it.
+//! Names, label order and line shapes are upstream's (spec/dataplane.md §14–16, spec/control.md §12–13);
+//! traffic never waits for any of it.
 
 pub mod access_log;
+mod flag;
+mod labels;
 pub mod log;
+pub mod metrics;
+mod process;
 mod text;
 mod time;
+mod traffic;
 
+pub use flag::ResponseFlag;
+pub use labels::{Labels, Reporter, SecurityPolicy, ServiceLabels, SideLabels};
 pub use text::Value;
+pub use traffic::ConnectionMetrics;

@@ -1,0 +1,302 @@
+use super::*;
+use crate::telemetry::{ResponseFlag, SecurityPolicy, ServiceLabels, SideLabels};
+
+fn metrics(limit: usize) -> Metrics {
+    Metrics::with_limit("1.2.3", Arc::default(), limit)
+}
+
+/// A connection of the recorded mesh: pod a to the service echo, answered by pod b.
+fn recorded() -> Labels<'static> {
+    Labels {
+        reporter: Reporter::Source,
+        source: SideLabels {
+            workload: "poda",
+            canonical_service: "a",
+            canonical_revision: "latest",
+            namespace: "default",
+            principal: "spiffe://cluster.local/ns/default/sa/sa-a",
+            app: "a",
+            version: "latest",
+            cluster: "Kubernetes",
+            region: "r1",
+            zone: "z1",
+        },
+        destination: SideLabels {
+            workload: "podb",
+            canonical_service: "echo",
+            canonical_revision: "latest",
+            namespace: "default",
+            principal: "spiffe://cluster.local/ns/default/sa/sa-b",
+            app: "echo",
+            version: "latest",
+            cluster: "Kubernetes",
+            region: "r1",
+            zone: "z2",
+        },
+        service: ServiceLabels {
+            hostname: "echo.default.svc.cluster.local",
+            namespace: "default",
+            name: "echo",
+        },
+        security_policy: SecurityPolicy::MutualTls,
+    }
+}
+
+fn from<'a>(workload: &'a str) -> Labels<'a> {
+    let labels: Labels<'a> = recorded();
+    Labels {
+        source: SideLabels {
+            workload,
+            ..labels.source
+        },
+        ..labels
+    }
+}
+
+/// The samples of a family, without its comments.
+fn samples(text: &str, name: &str) -> Vec<String> {
+    let with_labels = format!("{name}{{");
+    let without = format!("{name} ");
+    text.lines()
+        .filter(|line| line.starts_with(&with_labels) || line.starts_with(&without))
+        .map(ToOwned::to_owned)
+        .collect()
+}
+
+fn value(text: &str, name: &str) -> u64 {
+    samples(text, name)
+        .iter()
+        .map(|sample| sample.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap())
+        .sum()
+}
+
+#[test]
+fn the_exposition_of_a_connection_is_that_of_the_recording() {
+    let metrics = metrics(MAX_SERIES);
+    let _socket = metrics.socket(Reporter::Source);
+    let mut connection = metrics.connection(&recorded());
+    connection.add_received(6);
+    connection.add_sent(2);
+    connection.add_sent(3);
+    connection.close(ResponseFlag::None);
+    // Everything from `istio_build` on is upstream's, but for the tag, the values and what was never counted.
+    let labels = r#"reporter="source",source_workload="poda",source_canonical_service="a",source_canonical_revision="latest",source_workload_namespace="default",source_principal="spiffe://cluster.local/ns/default/sa/sa-a",source_app="a",source_version="latest",source_cluster="Kubernetes",destination_service="echo.default.svc.cluster.local",destination_service_namespace="default",destination_service_name="echo",destination_workload="podb",destination_canonical_service="echo",destination_canonical_revision="latest",destination_workload_namespace="default",destination_principal="spiffe://cluster.local/ns/default/sa/sa-b",destination_app="echo",destination_version="latest",destination_cluster="Kubernetes",request_protocol="tcp",response_flags="-",connection_security_policy="mutual_tls",source_region="r1",source_zone="z1",destination_region="r1",destination_zone="z2""#;
+    let expected = format!(
+        r#"# HELP istio_build Istio component build info.
+# TYPE istio_build gauge
+istio_build{{component="ztunnel",tag="1.2.3"}} 1
+# HELP istio_tcp_connections_opened The total number of TCP connections opened.
+# TYPE istio_tcp_connections_opened counter
+istio_tcp_connections_opened_total{{{labels}}} 1
+# HELP istio_tcp_connections_closed The total number of TCP connections closed.
+# TYPE istio_tcp_connections_closed counter
+istio_tcp_connections_closed_total{{{labels}}} 1
+# HELP istio_tcp_received_bytes The size of total bytes received during request in case of a TCP connection.
+# TYPE istio_tcp_received_bytes counter
+istio_tcp_received_bytes_total{{{labels}}} 6
+# HELP istio_tcp_sent_bytes The size of total bytes sent during response in case of a TCP connection.
+# TYPE istio_tcp_sent_bytes counter
+istio_tcp_sent_bytes_total{{{labels}}} 5
+# HELP istio_tcp_sockets_open The current number of open TCP sockets (unstable).
+# TYPE istio_tcp_sockets_open gauge
+istio_tcp_sockets_open{{reporter="source"}} 1
+"#
+    );
+    let text = metrics.encode();
+    let istio = &text[text.find("# HELP istio_build").unwrap()..];
+    assert!(istio.starts_with(&expected), "{istio}");
+    assert!(text.ends_with("\n# EOF\n"));
+    assert!(text.starts_with(
+        "# HELP process_open_fds Number of open file descriptors\n# TYPE process_open_fds gauge\nprocess_open_fds "
+    ));
+}
+
+#[test]
+fn a_failure_counts_as_closed_and_as_failed_with_its_flag() {
+    let metrics = metrics(MAX_SERIES);
+    for flag in ResponseFlag::ALL {
+        metrics.connection(&recorded()).close(flag);
+    }
+    let text = metrics.encode();
+    assert_eq!(value(&text, "istio_tcp_connections_opened_total"), 8);
+    assert_eq!(value(&text, "istio_tcp_connections_closed_total"), 8);
+    assert_eq!(value(&text, "istio_tcp_connections_failed_total"), 7);
+    for flag in ResponseFlag::ALL {
+        let label = format!(r#"response_flags="{}""#, flag.as_str());
+        let with_flag = |name| {
+            samples(&text, name)
+                .iter()
+                .filter(|sample| sample.contains(&label))
+                .count()
+        };
+        assert_eq!(
+            with_flag("istio_tcp_connections_closed_total"),
+            1,
+            "{label}"
+        );
+        assert_eq!(
+            with_flag("istio_tcp_connections_failed_total"),
+            usize::from(flag.is_failure()),
+            "{label}"
+        );
+    }
+}
+
+#[test]
+fn a_connection_ends_once() {
+    let metrics = metrics(MAX_SERIES);
+    let mut connection = metrics.connection(&recorded());
+    connection.close(ResponseFlag::Deny);
+    connection.close(ResponseFlag::Connect);
+    drop(connection);
+    drop(metrics.connection(&recorded())); // cut by draining
+    let closed = samples(&metrics.encode(), "istio_tcp_connections_closed_total");
+    let flags = |flag: &str| {
+        closed
+            .iter()
+            .filter(|sample| sample.contains(flag) && sample.ends_with(" 1"))
+            .count()
+    };
+    assert_eq!(closed.len(), 2, "{closed:?}");
+    assert_eq!(flags(r#"response_flags="DENY""#), 1);
+    assert_eq!(flags(r#"response_flags="-""#), 1);
+}
+
+#[test]
+fn bytes_show_while_the_connection_is_open() {
+    let metrics = metrics(MAX_SERIES);
+    let connection = metrics.connection(&recorded());
+    let text = metrics.encode();
+    assert_eq!(samples(&text, "istio_tcp_received_bytes_total").len(), 1);
+    assert_eq!(value(&text, "istio_tcp_received_bytes_total"), 0);
+    connection.add_received(1 << 40);
+    assert_eq!(
+        value(&metrics.encode(), "istio_tcp_received_bytes_total"),
+        1 << 40
+    );
+}
+
+#[test]
+fn families_without_samples_are_not_shown() {
+    let text = metrics(MAX_SERIES).encode();
+    assert!(!text.contains("istio_tcp"), "{text}");
+    assert!(!text.contains("ztunnel_refusals"), "{text}");
+}
+
+#[test]
+fn past_the_limit_every_family_counts_in_overflow() {
+    let metrics = metrics(3);
+    for number in 0..50 {
+        let name = format!("workload-{number}");
+        let mut connection = metrics.connection(&from(&name));
+        connection.add_received(10);
+        connection.close(ResponseFlag::ALL[number % 8]);
+    }
+    let text = metrics.encode();
+    for family in [
+        "istio_tcp_connections_opened_total",
+        "istio_tcp_received_bytes_total",
+        "istio_tcp_sent_bytes_total",
+    ] {
+        assert_eq!(samples(&text, family).len(), 3 + 1, "{family}");
+    }
+    let closed = samples(&text, "istio_tcp_connections_closed_total");
+    let (overflow, ordinary): (Vec<_>, Vec<_>) = closed
+        .iter()
+        .partition(|sample| sample.contains(r#"source_workload="overflow""#));
+    assert!(ordinary.len() <= 3, "{ordinary:?}");
+    assert!(overflow.len() <= 8, "{overflow:?}");
+    assert_eq!(value(&text, "istio_tcp_connections_opened_total"), 50);
+    assert_eq!(value(&text, "istio_tcp_connections_closed_total"), 50);
+    assert_eq!(value(&text, "istio_tcp_received_bytes_total"), 500);
+    assert!(value(&text, "ztunnel_metric_overflows_total") >= 47);
+    let kept = samples(&text, "istio_tcp_connections_opened_total");
+    assert!(
+        kept.iter()
+            .any(|sample| sample.contains(r#"reporter="source""#) && sample.contains("overflow"))
+    );
+}
+
+#[test]
+fn a_known_label_set_is_still_counted_when_full() {
+    let metrics = metrics(1);
+    let _first = metrics.connection(&from("known"));
+    let _other = metrics.connection(&from("other"));
+    let _again = metrics.connection(&from("known"));
+    let text = metrics.encode();
+    let known = samples(&text, "istio_tcp_connections_opened_total")
+        .into_iter()
+        .find(|sample| sample.contains(r#"source_workload="known""#))
+        .unwrap();
+    assert!(known.ends_with(" 2"));
+}
+
+#[test]
+fn guards_hold_gauges_while_they_live() {
+    let metrics = metrics(MAX_SERIES);
+    let socket = metrics.socket(Reporter::Destination);
+    let tunnels = [metrics.tunnel(Side::Inbound), metrics.tunnel(Side::Inbound)];
+    let text = metrics.encode();
+    assert_eq!(value(&text, "istio_tcp_sockets_open"), 1);
+    assert_eq!(value(&text, "ztunnel_tunnels_open"), 2);
+    drop((socket, tunnels));
+    let text = metrics.encode();
+    assert_eq!(value(&text, "istio_tcp_sockets_open"), 0);
+    assert_eq!(value(&text, "ztunnel_tunnels_open"), 0);
+}
+
+#[test]
+fn our_own_metrics_say_that_they_are_unstable() {
+    let metrics = metrics(MAX_SERIES);
+    metrics.refused(Side::Inbound, "wrong_trust_domain");
+    metrics.handshake(Side::Outbound, Handshake::TimedOut);
+    let _tunnel = metrics.tunnel(Side::Outbound);
+    let text = metrics.encode();
+    assert!(
+        text.contains("ztunnel_refusals_total{side=\"inbound\",reason=\"wrong_trust_domain\"} 1\n")
+    );
+    assert!(text.contains("ztunnel_handshakes_total{side=\"outbound\",result=\"timed_out\"} 1\n"));
+    let helps: Vec<_> = text
+        .lines()
+        .filter(|line| line.starts_with("# HELP ztunnel_"))
+        .collect();
+    assert_eq!(helps.len(), 8);
+    for help in helps {
+        assert!(help.contains("unstable"), "{help}");
+    }
+}
+
+#[test]
+fn labels_that_peers_choose_cannot_break_the_exposition() {
+    let metrics = metrics(MAX_SERIES);
+    let _connection = metrics.connection(&from("a\"} 1\n# EOF\n\\\u{1f}x"));
+    let text = metrics.encode();
+    assert_eq!(text.matches("# EOF\n").count(), 1);
+    assert!(text.contains("source_workload=\"a\\\"} 1\u{fffd}# EOF\u{fffd}\\\\\u{fffd}x\","));
+}
+
+#[test]
+fn flags_are_numbered_in_their_order() {
+    for (number, flag) in ResponseFlag::ALL.into_iter().enumerate() {
+        assert_eq!(flag as usize, number);
+    }
+}
+
+#[test]
+fn many_threads_counting_lose_nothing() {
+    let metrics = metrics(8);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for number in 0..1000 {
+                    let name = format!("workload-{}", number % 20);
+                    metrics.connection(&from(&name)).add_sent(1);
+                }
+            });
+        }
+    });
+    let text = metrics.encode();
+    assert_eq!(value(&text, "istio_tcp_connections_opened_total"), 4000);
+    assert_eq!(value(&text, "istio_tcp_connections_closed_total"), 4000);
+    assert_eq!(value(&text, "istio_tcp_sent_bytes_total"), 4000);
+}
