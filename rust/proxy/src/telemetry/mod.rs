@@ -1,4 +1,4 @@
-//! What an operator sees of us: metrics, access log, operational log.
+//! What an operator sees of us: metrics, access log, operational log, readiness.
 //!
 //! Names, label order and line shapes are upstream's (spec/dataplane.md §14–16, spec/control.md §12–13);
 //! traffic never waits for any of it.
@@ -9,6 +9,8 @@ mod labels;
 pub mod log;
 pub mod metrics;
 mod process;
+pub mod readiness;
+pub mod stats;
 mod text;
 mod time;
 mod traffic;
