@@ -200,9 +200,17 @@ pub(crate) fn parse_ip(text: &str) -> Result<IpAddr, AddressError> {
         .map_err(|_| AddressError::Ip(excerpt(text)))
 }
 
-/// The beginning of a text that came from outside: an error message must not grow with its cause.
+/// The beginning of a text that came from outside: an error message must not grow with its cause,
+/// nor start a new line in a log.
 pub(crate) fn excerpt(text: &str) -> String {
-    text.chars().take(128).collect()
+    let harmless = |c: char| {
+        if c.is_control() {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    };
+    text.chars().take(128).map(harmless).collect()
 }
 
 fn width(address: IpAddr) -> u8 {

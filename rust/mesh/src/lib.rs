@@ -22,4 +22,6 @@ pub mod route;
 pub mod service;
 pub mod snapshot;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod workload;

@@ -193,6 +193,3 @@ fn keys<S: Serializer>(
 ) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(services.keys())
 }
-
-#[cfg(test)]
-mod tests;

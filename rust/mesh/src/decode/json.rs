@@ -17,6 +17,9 @@ use crate::address::excerpt;
 /// Enough to repair a file by, few enough that hostile input cannot make the answer large.
 const MAX_MISTAKES: usize = 16;
 
+/// More than any object has (a workload: 25); finding fields and twins is quadratic.
+const MAX_FIELDS: usize = 64;
+
 /// A JSON value.
 pub(super) enum Node<'a> {
     Bool(bool),
@@ -148,6 +151,9 @@ pub(super) struct Fields<'n, 'p> {
 impl<'n, 'p> Fields<'n, 'p> {
     pub(super) fn open(node: &'n Node<'n>, place: &'p Place<'p>) -> Option<Self> {
         match node {
+            Node::Object(entries) if entries.len() > MAX_FIELDS => {
+                place.fault(format_args!("has too many fields: {}", entries.len()))
+            }
             Node::Object(entries) => Some(Self {
                 entries,
                 asked: Vec::new(),
