@@ -41,6 +41,7 @@ impl MeshStore {
     pub fn apply(&mut self, upserts: &[Resource<'_>], removed: &[(&str, &str)]) -> Applied {
         let mut batch = Batch {
             mesh: MeshSnapshot::clone(&self.current),
+            declared: Vec::new(),
             touched: BTreeSet::new(),
             applied: Applied::default(),
         };
@@ -102,7 +103,9 @@ impl Changes {
 /// A batch under way: the next view, which nobody sees yet.
 struct Batch {
     mesh: MeshSnapshot,
-    /// Services to put together again at the end.
+    /// Services in the order in which they were declared: it ranks those that share a name or address.
+    declared: Vec<NamespacedHostname>,
+    /// All services to put together again at the end.
     touched: BTreeSet<NamespacedHostname>,
     applied: Applied,
 }
@@ -174,6 +177,7 @@ impl Batch {
             .is_none_or(|held| **held != service)
         {
             Arc::make_mut(&mut self.mesh.services).declare(&name, Some(service));
+            self.declared.push(name.clone());
             self.touched.insert(name);
         }
     }
@@ -229,7 +233,9 @@ impl Batch {
     fn finish(mut self) -> (MeshSnapshot, Applied) {
         if !self.touched.is_empty() {
             let services = Arc::make_mut(&mut self.mesh.services);
-            for name in &self.touched {
+            let declared: HashSet<_> = self.declared.iter().collect();
+            let others = self.touched.iter().filter(|name| !declared.contains(name));
+            for name in self.declared.iter().chain(others) {
                 services.publish(name);
             }
             self.applied.changes.services = self.touched;

@@ -1,1 +1,263 @@
+use serde_json::json;
 
+use super::*;
+use crate::testing::{apply, dump, mesh, pod, service};
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn uid_at<'a>(mesh: &'a MeshSnapshot, network: &str, address: &str) -> Option<&'a str> {
+    mesh.workload_by_address(network, ip(address))
+        .map(|w| &*w.uid)
+}
+
+fn name_at(
+    mesh: &MeshSnapshot,
+    network: &str,
+    address: &str,
+    client: Option<&str>,
+) -> Option<String> {
+    mesh.service_by_vip(network, ip(address), client)
+        .map(|s| s.key().to_string())
+}
+
+#[test]
+fn an_address_means_something_only_in_its_network() {
+    let mesh = mesh(&json!({"workloads": [
+        pod("here", &["10.0.0.1", "ff06::1"], json!({})),
+        pod("there", &["10.0.0.1"], json!({"network": "other"})),
+        pod("host", &["10.0.0.2"], json!({"networkMode": "HostNetwork"})),
+    ]}));
+    for (network, address, expected) in [
+        ("", "10.0.0.1", Some("here")),
+        ("", "::ffff:10.0.0.1", Some("here")),
+        ("", "ff06::1", Some("here")),
+        ("other", "10.0.0.1", Some("there")),
+        ("third", "10.0.0.1", None),
+        ("", "10.0.0.2", None),
+        ("", "10.0.0.3", None),
+    ] {
+        assert_eq!(
+            uid_at(&mesh, network, address),
+            expected,
+            "{network}/{address}"
+        );
+    }
+}
+
+#[test]
+fn pods_go_before_tunnel_users_and_the_last_one_learned_before_its_equals() {
+    let plain = json!({"protocol": "TCP"});
+    for (uids, expected) in [
+        (["a", "b"], "b"),
+        (["b", "a"], "a"),
+        (["x//Pod/a", "b"], "x//Pod/a"),
+        (["plain", "a"], "a"),
+        (["a", "plain"], "a"),
+        (["x//Pod/plain", "b"], "x//Pod/plain"),
+        (["x//Pod/a", "x//Pod/plain"], "x//Pod/a"),
+    ] {
+        let more = |uid: &str| {
+            if uid.ends_with("plain") {
+                plain.clone()
+            } else {
+                json!({})
+            }
+        };
+        let pods = uids.map(|uid| pod(uid, &["10.0.0.1"], more(uid)));
+        assert_eq!(
+            uid_at(&mesh(&json!({"workloads": pods})), "", "10.0.0.1"),
+            Some(expected),
+            "{uids:?}"
+        );
+    }
+}
+
+#[test]
+fn the_local_workload_matches_in_name_namespace_and_service_account() {
+    let mesh = mesh(
+        &json!({"workloads": [pod("a", &[], json!({})), pod("b", &[], json!({"name": "a", "namespace": "other"}))]}),
+    );
+    let found = |name, namespace, account| {
+        mesh.local_workload(name, namespace, account)
+            .map(|w| &*w.uid)
+    };
+    assert_eq!(found("a", "ns", "a"), Some("a"));
+    assert_eq!(found("a", "other", "b"), Some("b"));
+    for (name, namespace, account) in [
+        ("a", "ns", "b"),
+        ("a", "x", "a"),
+        ("b", "ns", "a"),
+        ("", "", ""),
+    ] {
+        assert_eq!(found(name, namespace, account), None);
+    }
+}
+
+#[test]
+fn a_virtual_address_means_the_clients_own_service_then_the_canonical_then_the_first() {
+    let of = |namespace: &str, canonical: bool| {
+        service(
+            "s",
+            &["net/10.1.0.1"],
+            json!({"namespace": namespace, "canonical": canonical}),
+        )
+    };
+    let mesh = mesh(
+        &json!({"services": [of("one", false), of("two", true), of("three", false), of("four", true)]}),
+    );
+    for (network, client, expected) in [
+        ("net", Some("one"), Some("one/s.ns")),
+        ("net", Some("three"), Some("three/s.ns")),
+        ("net", Some("nobody"), Some("four/s.ns")),
+        ("net", None, Some("four/s.ns")),
+        ("", None, None),
+    ] {
+        assert_eq!(
+            name_at(&mesh, network, "10.1.0.1", client).as_deref(),
+            expected,
+            "{network} {client:?}"
+        );
+        let by_name = mesh
+            .service_by_hostname("s.ns", client)
+            .map(|s| s.key().to_string());
+        assert_eq!(by_name.as_deref(), expected.or(Some("four/s.ns")));
+    }
+    assert_eq!(mesh.service_by_hostname("S.ns", None), None);
+    assert_eq!(
+        mesh.service(&"three/s.ns".parse().unwrap())
+            .map(|s| &*s.namespace),
+        Some("three")
+    );
+}
+
+#[test]
+fn without_a_canonical_service_the_first_one_learned_is_meant_even_after_it_changed() {
+    let of = |namespace: &str, more| {
+        service("s", &["/10.1.0.1"], {
+            let mut m: serde_json::Value = more;
+            m["namespace"] = namespace.into();
+            m
+        })
+    };
+    let mut store = crate::store::MeshStore::new();
+    apply(
+        &mut store,
+        &json!({"services": [of("one", json!({})), of("two", json!({}))]}),
+    );
+    apply(
+        &mut store,
+        &json!({"services": [of("one", json!({"ports": {"81": 81}}))]}),
+    );
+    assert_eq!(
+        name_at(&store.snapshot(), "", "10.1.0.1", None).as_deref(),
+        Some("one/s.ns")
+    );
+}
+
+#[test]
+fn a_service_for_its_namespace_is_not_seen_from_others() {
+    let own = service(
+        "own",
+        &["/10.1.0.1"],
+        json!({"visibility": "Namespace", "canonical": true}),
+    );
+    let wide = service(
+        "wide",
+        &[],
+        json!({"namespace": "far", "cidrVips": [{"network": "", "cidr": "10.1.0.0/16"}]}),
+    );
+    let mesh = mesh(&json!({"services": [own, wide]}));
+    for (client, expected) in [
+        (Some("ns"), "ns/own.ns"),
+        (None, "ns/own.ns"),
+        (Some("x"), "far/wide.ns"),
+    ] {
+        assert_eq!(
+            name_at(&mesh, "", "10.1.0.1", client).as_deref(),
+            Some(expected),
+            "{client:?}"
+        );
+    }
+    assert!(mesh.service_by_hostname("own.ns", Some("x")).is_none());
+    assert!(mesh.service_by_hostname("own.ns", Some("ns")).is_some());
+}
+
+#[test]
+fn among_blocks_the_clients_namespace_goes_before_the_longer_prefix_before_the_canonical() {
+    let of = |name: &str, namespace: &str, canonical: bool, cidr: &str| {
+        service(
+            name,
+            &[],
+            json!({"namespace": namespace, "canonical": canonical, "cidrVips": [{"network": "", "cidr": cidr}]}),
+        )
+    };
+    let mesh = mesh(&json!({"services": [
+        of("wide", "ns", false, "10.0.0.0/8"), of("long", "other", false, "10.2.0.0/16"),
+        of("first", "a", false, "10.3.0.0/24"), of("second", "b", false, "10.3.0.0/24"), of("canonical", "c", true, "10.3.0.0/24"),
+        of("six", "ns", false, "ff06::/16"), of("none", "d", true, "0.0.0.0/0"),
+        service("elsewhere", &[], json!({"cidrVips": [{"network": "net", "cidr": "10.2.3.0/24"}]})),
+    ]}));
+    for (address, client, expected) in [
+        ("10.2.3.4", Some("ns"), "ns/wide.ns"),
+        ("10.2.3.4", None, "other/long.ns"),
+        ("10.9.0.1", None, "ns/wide.ns"),
+        ("10.3.0.9", None, "c/canonical.ns"),
+        ("10.3.0.9", Some("b"), "b/second.ns"),
+        ("ff06::9", None, "ns/six.ns"),
+        ("11.0.0.1", None, "d/none.ns"),
+    ] {
+        assert_eq!(
+            name_at(&mesh, "", address, client).as_deref(),
+            Some(expected),
+            "{address} {client:?}"
+        );
+    }
+    assert_eq!(name_at(&mesh, "", "ff07::1", None), None);
+    assert_eq!(
+        name_at(&mesh, "net", "10.2.3.4", None).as_deref(),
+        Some("ns/elsewhere.ns")
+    );
+}
+
+#[test]
+fn a_service_that_moves_leaves_its_old_addresses() {
+    let mut store = crate::store::MeshStore::new();
+    let at = |vip: &str, cidr: &str| json!({"services": [service("s", &[vip], json!({"cidrVips": [{"network": "", "cidr": cidr}]}))]});
+    apply(&mut store, &at("/10.1.0.1", "10.2.0.0/16"));
+    apply(&mut store, &at("/10.1.0.2", "10.3.0.0/24"));
+    let mesh = store.snapshot();
+    for (address, expected) in [
+        ("10.1.0.1", None),
+        ("10.1.0.2", Some("ns/s.ns")),
+        ("10.2.0.1", None),
+        ("10.3.0.1", Some("ns/s.ns")),
+    ] {
+        assert_eq!(
+            name_at(&mesh, "", address, None).as_deref(),
+            expected,
+            "{address}"
+        );
+    }
+}
+
+#[test]
+fn the_dump_is_sorted_and_knows_its_sections() {
+    let mesh = mesh(
+        &json!({"workloads": [pod("b", &[], json!({})), pod("a", &[], json!({}))],
+        "services": [service("y", &[], json!({})), service("x", &[], json!({"namespace": "b"})), service("x", &[], json!({"namespace": "a"}))]}),
+    );
+    let names = |section, key: &str| {
+        let list = dump(&mesh, section);
+        list.as_array()
+            .unwrap()
+            .iter()
+            .map(|o| o[key].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names("workloads", "uid"), ["a", "b"]);
+    assert_eq!(names("services", "hostname"), ["x.ns", "x.ns", "y.ns"]);
+    assert_eq!(names("services", "namespace"), ["a", "b", "ns"]);
+    assert_eq!(mesh.dump("secrets"), None);
+}

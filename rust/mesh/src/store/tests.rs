@@ -1,11 +1,362 @@
+use serde_json::json;
+
 use super::*;
-use crate::decode::{Resource, TYPE_WORKLOAD};
+use crate::testing::{Owned, apply, dump, pod, policy, resources, service};
+
+fn uids(mesh: &MeshSnapshot, hostname: &str) -> Vec<String> {
+    let service = mesh.service_by_hostname(hostname, None).unwrap();
+    service.endpoints.keys().map(ToString::to_string).collect()
+}
 
 #[test]
-fn a_workload_is_found_once_it_is_applied() {
+fn a_view_stays_as_it_was() {
     let mut store = MeshStore::new();
-    let value = br#"{"uid":"u","name":"web","namespace":"default","workloadIps":["10.0.0.1"],"services":{"default/web":{"80":8080}}}"#;
-    let applied = store.apply(&[Resource { type_url: TYPE_WORKLOAD, name: "u", value }], &[]);
-    assert_eq!(applied.rejections, []);
-    assert!(store.snapshot().workload_by_uid("u").is_some());
+    apply(
+        &mut store,
+        &json!({"workloads": [pod("a", &["10.0.0.1"], json!({"services": {"ns/s.ns": {}}}))],
+        "services": [service("s", &["/10.1.0.1"], json!({}))],
+        "policies": [policy("p", "Deny", json!([[]]), json!({}))]}),
+    );
+    let before = store.snapshot();
+    let dumps = |mesh: &MeshSnapshot| ["workloads", "services", "policies"].map(|s| dump(mesh, s));
+    let held = dumps(&before);
+    apply(
+        &mut store,
+        &json!({"workloads": [pod("a", &["10.0.0.2"], json!({}))]}),
+    );
+    store.apply(
+        &[],
+        &[
+            (TYPE_SERVICE, "ns/s.ns"),
+            (TYPE_AUTHORIZATION, "ns/p"),
+            (TYPE_WORKLOAD, "a"),
+        ],
+    );
+    assert_eq!(dumps(&before), held);
+    assert!(
+        before
+            .workload_by_address("", "10.0.0.1".parse().unwrap())
+            .is_some()
+    );
+    let after = store.snapshot();
+    assert_eq!(dumps(&after), [json!([]), json!([]), json!([])]);
+    assert!(
+        after
+            .workload_by_address("", "10.0.0.1".parse().unwrap())
+            .is_none()
+    );
+    assert!(
+        after
+            .service_by_vip("", "10.1.0.1".parse().unwrap(), None)
+            .is_none()
+    );
+    assert_eq!(
+        (
+            after.workload_count(),
+            after.service_count(),
+            after.policy_count()
+        ),
+        (0, 0, 0)
+    );
+}
+
+#[test]
+fn removals_come_before_upserts() {
+    let mut store = MeshStore::new();
+    let file = json!({"workloads": [pod("a", &["10.0.0.1"], json!({}))]});
+    apply(&mut store, &file);
+    let again = resources(&file);
+    store.apply(&[again[0].borrow()], &[(TYPE_WORKLOAD, "a")]);
+    assert!(store.snapshot().workload_by_uid("a").is_some());
+}
+
+#[test]
+fn removing_what_is_not_there_changes_nothing() {
+    let mut store = MeshStore::new();
+    let removed = [
+        (TYPE_WORKLOAD, "a"),
+        (TYPE_SERVICE, "a"),
+        (TYPE_SERVICE, "a/b"),
+        (TYPE_AUTHORIZATION, "a/b"),
+        ("x", "y"),
+    ];
+    assert_eq!(store.apply(&[], &removed), Applied::default());
+}
+
+#[test]
+fn the_second_of_a_name_in_one_batch_is_rejected() {
+    let mut store = MeshStore::new();
+    let twins = json!({"workloads": [pod("a", &["10.0.0.1"], json!({})), pod("a", &["10.0.0.2"], json!({}))]});
+    let applied = apply(&mut store, &twins);
+    assert_eq!(applied.rejections.len(), 1);
+    assert_eq!(
+        applied.rejections[0].to_string(),
+        r#"workloads "a": is given twice in one batch"#
+    );
+    assert_eq!(
+        dump(&store.snapshot(), "workloads")[0]["workloadIps"],
+        json!(["10.0.0.1"])
+    );
+}
+
+#[test]
+fn one_bad_resource_does_not_stop_the_others_and_the_old_one_stays() {
+    let mut store = MeshStore::new();
+    apply(
+        &mut store,
+        &json!({"workloads": [pod("a", &["10.0.0.1"], json!({}))]}),
+    );
+    let applied = apply(
+        &mut store,
+        &json!({"workloads": [pod("a", &["bad"], json!({})), pod("b", &["10.0.0.2"], json!({}))]}),
+    );
+    assert_eq!(applied.rejections.len(), 1);
+    assert_eq!(applied.changes.workloads, BTreeSet::from(["b".into()]));
+    let mesh = store.snapshot();
+    assert!(
+        mesh.workload_by_address("", "10.0.0.1".parse().unwrap())
+            .is_some()
+    );
+    assert!(mesh.workload_by_uid("b").is_some());
+}
+
+#[test]
+fn endpoints_wait_for_their_service() {
+    let mut store = MeshStore::new();
+    let of = |service: &str| json!({"services": {service: {"80": 81}}});
+    apply(
+        &mut store,
+        &json!({"workloads": [pod("a", &["10.0.0.1"], of("ns/s.ns"))]}),
+    );
+    assert!(store.snapshot().service_by_hostname("s.ns", None).is_none());
+    assert_eq!(store.snapshot().service_count(), 0);
+    apply(
+        &mut store,
+        &json!({"services": [service("s", &[], json!({}))]}),
+    );
+    assert_eq!(uids(&store.snapshot(), "s.ns"), ["a"]);
+    assert_eq!(dump(&store.snapshot(), "stagedServices"), json!({}));
+}
+
+#[test]
+fn endpoints_outlive_their_service_and_leave_with_their_workload() {
+    let mut store = MeshStore::new();
+    let of = |services: serde_json::Value| pod("a", &["10.0.0.1"], json!({"services": services}));
+    let file = json!({"workloads": [of(json!({"ns/s.ns": {}}))], "services": [service("s", &[], json!({}))]});
+    apply(&mut store, &file);
+    store.apply(&[], &[(TYPE_SERVICE, "ns/s.ns")]);
+    assert!(store.snapshot().service_by_hostname("s.ns", None).is_none());
+    apply(&mut store, &json!({"services": file["services"]}));
+    assert_eq!(uids(&store.snapshot(), "s.ns"), ["a"]);
+    apply(
+        &mut store,
+        &json!({"workloads": [of(json!({"ns/other.ns": {}}))]}),
+    );
+    assert_eq!(uids(&store.snapshot(), "s.ns"), [""; 0]);
+    apply(&mut store, &file);
+    store.apply(&[], &[(TYPE_WORKLOAD, "a")]);
+    assert_eq!(uids(&store.snapshot(), "s.ns"), [""; 0]);
+    assert_eq!(dump(&store.snapshot(), "stagedServices"), json!({}));
+}
+
+#[test]
+fn endpoints_named_by_the_service_and_by_workloads_stand_side_by_side() {
+    let mut store = MeshStore::new();
+    let named = json!({"endpoints": {"b": {"workloadUid": "b", "port": {}}}});
+    apply(
+        &mut store,
+        &json!({
+            "workloads": [pod("a", &["10.0.0.1"], json!({"services": {"ns/s.ns": {}}}))],
+            "services": [service("s", &[], named)],
+        }),
+    );
+    assert_eq!(uids(&store.snapshot(), "s.ns"), ["a", "b"]);
+    apply(
+        &mut store,
+        &json!({"services": [service("s", &[], json!({}))]}),
+    );
+    assert_eq!(uids(&store.snapshot(), "s.ns"), ["a"]);
+}
+
+#[test]
+fn what_is_sent_again_unchanged_is_no_change() {
+    let mut store = MeshStore::new();
+    let file = json!({"workloads": [pod("a", &["10.0.0.1"], json!({"services": {"ns/s.ns": {}}}))],
+        "services": [service("s", &[], json!({}))], "policies": [policy("p", "Allow", json!([]), json!({}))]});
+    let first = apply(&mut store, &file);
+    assert_eq!(
+        first.changes.workloads.len() + first.changes.services.len() + first.changes.policies.len(),
+        3
+    );
+    let held = store.snapshot();
+    assert_eq!(apply(&mut store, &file), Applied::default());
+    assert!(Arc::ptr_eq(&held, &store.snapshot()));
+}
+
+#[test]
+fn changes_say_when_policy_has_to_be_asked_again() {
+    let mut store = MeshStore::new();
+    let concern = |store: &mut MeshStore, more: serde_json::Value| {
+        apply(
+            store,
+            &json!({"workloads": [pod("a", &["10.0.0.1"], more)]}),
+        )
+        .changes
+        .concern_policy()
+    };
+    assert!(concern(&mut store, json!({})));
+    assert!(!concern(&mut store, json!({"canonicalName": "x"})));
+    assert!(concern(
+        &mut store,
+        json!({"authorizationPolicies": ["ns/p"]})
+    ));
+    assert!(concern(
+        &mut store,
+        json!({"authorizationPolicies": ["ns/p"], "namespace": "other"})
+    ));
+    assert!(
+        store
+            .apply(&[], &[(TYPE_WORKLOAD, "a")])
+            .changes
+            .concern_policy()
+    );
+    let one = json!({"policies": [policy("p", "Allow", json!([]), json!({}))]});
+    assert!(apply(&mut store, &one).changes.concern_policy());
+    assert!(
+        store
+            .apply(&[], &[(TYPE_AUTHORIZATION, "ns/p")])
+            .changes
+            .concern_policy()
+    );
+}
+
+#[test]
+fn a_bad_policy_leaves_the_last_good_one_in_force() {
+    let mut store = MeshStore::new();
+    let good = json!({"policies": [policy("p", "Deny", json!([[[{"sourceIps": ["10.0.0.0/8"]}]]]), json!({}))]});
+    let bad = json!({"policies": [policy("p", "Deny", json!([[[{"sourceIps": ["10.0.0.0/33"]}]]]), json!({}))]});
+    apply(&mut store, &good);
+    let applied = apply(&mut store, &bad);
+    assert_eq!(
+        (applied.rejections.len(), applied.changes.is_empty()),
+        (1, true)
+    );
+    assert_eq!(dump(&store.snapshot(), "policies"), good["policies"]);
+}
+
+#[test]
+fn a_bad_policy_that_replaces_nothing_is_rejected_and_fails_closed() {
+    let mut store = MeshStore::new();
+    let bad = json!({"policies": [policy("p", "Deny", json!([[[{"sourceIps": ["10.0.0.0/33"]}]]]), json!({}))]});
+    let applied = apply(&mut store, &bad);
+    assert_eq!(applied.rejections.len(), 1);
+    assert!(applied.changes.concern_policy());
+    assert!(store.snapshot().policy("ns/p").unwrap().unreadable);
+    let good = json!({"policies": [policy("p", "Deny", json!([]), json!({}))]});
+    apply(&mut store, &good);
+    assert!(!store.snapshot().policy("ns/p").unwrap().unreadable);
+    assert_eq!(dump(&store.snapshot(), "policies"), good["policies"]);
+}
+
+mod any_order {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What can be seen from outside.
+    fn seen(mesh: &MeshSnapshot) -> Vec<String> {
+        let sections = ["workloads", "services", "policies", "stagedServices"];
+        let mut seen: Vec<String> = sections.iter().map(|s| dump(mesh, s).to_string()).collect();
+        for n in 0..6 {
+            let address = |net: u8| std::net::IpAddr::from([10, net, 0, n]);
+            let workload = mesh
+                .workload_by_address("", address(0))
+                .map(|w| w.uid.to_string());
+            let service = mesh
+                .service_by_vip("", address(1), Some("ns"))
+                .map(|s| s.key().to_string());
+            let block = mesh
+                .service_by_vip("", address(2), None)
+                .map(|s| s.key().to_string());
+            let host = mesh
+                .service_by_hostname(&format!("s{n}.ns"), None)
+                .map(|s| s.key().to_string());
+            let named = mesh
+                .local_workload(&format!("w{n}"), "ns", &format!("w{n}"))
+                .map(|w| w.uid.to_string());
+            seen.push(format!(
+                "{workload:?} {service:?} {block:?} {host:?} {named:?}"
+            ));
+        }
+        seen
+    }
+
+    /// Workload, service and policy number `n` in one of a few versions. Names and addresses do not collide: where they
+    /// do, the order counts by design (spec/dataplane.md §10).
+    fn thing() -> impl Strategy<Value = Owned> {
+        let services = prop::collection::btree_set(0..6_u8, 0..4);
+        (0..3_u8, 0..6_u8, 0..3_u8, services).prop_map(|(kind, n, version, services)| {
+            let services: serde_json::Map<_, _> = services
+                .into_iter()
+                .map(|s| (format!("ns/s{s}.ns"), json!({"80": 8000 + u16::from(version)})))
+                .collect();
+            let file = match kind {
+                0 => json!({"workloads": [pod(&format!("w{n}"), &[&format!("10.0.0.{n}")],
+                    json!({"services": services, "capacity": version}))]}),
+                1 => json!({"services": [service(&format!("s{n}"), &[&format!("/10.1.0.{n}")],
+                    json!({"canonical": version == 1, "cidrVips": [{"network": "", "cidr": format!("10.2.0.{n}/32")}]}))]}),
+                _ => json!({"policies": [policy(&format!("p{n}"), "Deny", json!([]),
+                    json!({"scope": (["Global", "Namespace", "WorkloadSelector"][usize::from(version)])}))]}),
+            };
+            resources(&file).remove(0)
+        })
+    }
+
+    fn unique(things: Vec<Owned>) -> Vec<Owned> {
+        let mut names = HashSet::new();
+        things
+            .into_iter()
+            .filter(|t| names.insert((t.type_url, t.name.clone())))
+            .collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+
+        #[test]
+        fn one_batch_in_any_order_or_one_by_one_leaves_the_same_mesh(
+            first in prop::collection::vec(thing(), 0..12),
+            things in prop::collection::vec(thing(), 0..24).prop_map(unique)
+                .prop_flat_map(|things| (Just(things.clone()), Just(things).prop_shuffle())),
+            removed in prop::collection::vec(thing(), 0..6),
+        ) {
+            let (things, shuffled) = things;
+            let removed: Vec<_> = removed.iter().map(|t| (t.type_url, t.name.as_str())).collect();
+            let mut stores = [MeshStore::new(), MeshStore::new(), MeshStore::new()];
+            for store in &mut stores {
+                for one in &first {
+                    store.apply(&[one.borrow()], &[]);
+                }
+            }
+            let borrowed: Vec<_> = things.iter().map(Owned::borrow).collect();
+            stores[0].apply(&borrowed, &removed);
+            let borrowed_shuffled: Vec<_> = shuffled.iter().map(Owned::borrow).collect();
+            stores[1].apply(&borrowed_shuffled, &removed);
+            for name in &removed {
+                stores[2].apply(&[], &[*name]);
+            }
+            for one in &things {
+                stores[2].apply(&[one.borrow()], &[]);
+            }
+            let views = stores.each_ref().map(|store| seen(&store.snapshot()));
+            prop_assert_eq!(&views[0], &views[1]);
+            prop_assert_eq!(&views[0], &views[2]);
+            // Once more changes nothing.
+            prop_assert!(stores[0].apply(&borrowed, &[]).changes.is_empty());
+            // What was removed one by one to the end leaves nothing behind.
+            let all: Vec<_> = first.iter().chain(&things).map(|t| (t.type_url, t.name.as_str())).collect();
+            stores[0].apply(&[], &all);
+            prop_assert_eq!(seen(&stores[0].snapshot()), seen(&MeshStore::new().snapshot()));
+        }
+    }
 }
