@@ -72,8 +72,8 @@ impl Note {
     #[must_use]
     pub fn policy(&self) -> Option<&str> {
         match self {
-            Self::DryRunAllow(key) | Self::DryRunDeny(key) | Self::UnknownPolicy(key) => Some(key),
-            Self::DryRunNotAllowed => None,
+            Self::DryRunAllow(key) | Self::DryRunDeny(key) => Some(key),
+            Self::DryRunNotAllowed | Self::UnknownPolicy(_) => None,
         }
     }
 }

@@ -107,6 +107,7 @@ pub struct AuthorizeExplanation {
 
 /// How one policy answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct PolicyExplanation {
     /// `namespace/name`.
     pub policy: Arc<str>,

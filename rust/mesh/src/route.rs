@@ -172,13 +172,14 @@ fn to_address(
     };
     let client = Some(&*facts.source.namespace);
     let network = &*facts.source.network;
-    // A. Only here does a workload hide the service on the same address; the service's waypoint still counts for us.
-    if mesh
+    // A. Here a workload hides a service on the same address; in B it does not.
+    let hidden = mesh
         .workload_by_address(facts.network, address.ip())
-        .is_none()
-        && let Some(service) = mesh.service_by_vip(facts.network, address.ip(), client)
-        && service.needs_waypoint()
-    {
+        .is_some();
+    let meant = mesh
+        .service_by_vip(facts.network, address.ip(), client)
+        .filter(|_| !hidden);
+    if let Some(service) = meant.filter(|service| service.needs_waypoint()) {
         return Err(NoRoute::NeedsWaypoint(format!("service {}", service.key())));
     }
     // B. A service on the address goes before a workload on it.
@@ -191,6 +192,9 @@ fn to_address(
     }
     if let Some(workload) = mesh.workload_by_address(network, address.ip()) {
         return to_workload(facts, workload, address.port(), None, listener);
+    }
+    if meant.is_some_and(|service| !service.is_passthrough()) {
+        return Err(NoRoute::NoHealthyUpstream(facts.target.clone()));
     }
     listener(&Step::UnknownAddress(address));
     Ok(straight_on)
