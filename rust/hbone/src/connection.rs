@@ -164,7 +164,7 @@ pub enum Event<'a> {
         /// `Local`: the engine reset it for a mistake of the peer's. The driver's own resets are not reported.
         by: Side,
     },
-    /// A window that was short of a frame opened: of this stream, or of all (None).
+    /// A window that was short of a frame (16 KiB) opened: of this stream, or of all (None).
     Sendable {
         /// The stream, or None for any.
         stream: Option<StreamId>,
@@ -316,6 +316,9 @@ impl Connection {
     }
 
     /// Control bytes to send, in order, before anything that [`Self::send`] announces.
+    ///
+    /// To be taken as fast as the socket takes them and no faster: what waits here is bounded, what a driver hoards
+    /// is not.
     pub fn output(&self) -> &[u8] {
         self.output.unsent()
     }

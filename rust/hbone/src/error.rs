@@ -9,6 +9,7 @@
 
 use thiserror::Error;
 
+use crate::hpack;
 use crate::limits::Flood;
 
 /// The connection is over: a GOAWAY with `code` is in the output, nothing else will be accepted.
@@ -54,8 +55,8 @@ pub enum Fault {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Reason {
     /// A header block did not decode (RFC 7541).
-    #[error("header block does not decode")]
-    Compression,
+    #[error("{0}")]
+    Compression(hpack::Error),
     /// HEADERS or CONTINUATION out of order (RFC 9113 §4.3, §6.10).
     #[error("a header block was interrupted or never begun")]
     ContinuationOrder,

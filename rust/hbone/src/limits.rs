@@ -43,8 +43,9 @@ pub struct Limits {
     /// Fields in one head, above any that HBONE uses (about 6) and equal to Envoy's own default: each costs an
     /// allocation, however few bytes of HPACK name it.
     pub fields: u32,
-    /// Answers (PONG, SETTINGS ACK, RST_STREAM, WINDOW_UPDATE) that wait unsent because the peer does not read:
-    /// 3,800 PONGs. The driver should stop reading long before; this is the net under it.
+    /// Bytes of answers (PONG, SETTINGS ACK, RST_STREAM, a server's response heads) that wait unsent because the
+    /// peer does not read: 200 streams with the largest answers of ours, twice, or 15,000 PONGs. The driver
+    /// should stop reading long before; this is the net under it.
     pub unsent_answers: usize,
 }
 
@@ -64,7 +65,7 @@ impl Default for Limits {
             go_aways: 100,
             continuations: 128,
             fields: 100,
-            unsent_answers: 64 * 1024,
+            unsent_answers: 256 * 1024,
         }
     }
 }
@@ -72,8 +73,8 @@ impl Default for Limits {
 /// An encoded header block may be this many times the list it is allowed to decode to: what a peer that codes
 /// badly (Huffman longer than the text) could need; above it we cannot keep the HPACK state in step and give up.
 pub(crate) const BLOCK_PER_LIST: u32 = 4;
-/// SETTINGS payload: a thousand settings, of which six are defined.
-pub(crate) const SETTINGS_PAYLOAD: u32 = 6 * 1000;
+/// SETTINGS payload: a hundred settings, of which six are defined. Each may touch every open stream.
+pub(crate) const SETTINGS_PAYLOAD: u32 = 6 * 100;
 /// GOAWAY payload we keep: the fixed part and enough debug text for a log line; the rest is skipped.
 pub(crate) const GO_AWAY_KEPT: u32 = 8 + 256;
 /// HPACK table of either side (dataplane.md §4: the default). A larger one only helps an attacker.

@@ -31,7 +31,8 @@ impl Connection {
         if self.peer_stream_limit() > limit_before && self.config.role == Role::Client {
             self.streams_available();
         }
-        self.answer(frame::settings_ack)
+        self.output.answer(frame::settings_ack);
+        Ok(())
     }
 
     fn on_settings_ack(&mut self) -> Result<(), Error> {
@@ -81,8 +82,8 @@ impl Connection {
         for stream in self.streams.all_mut() {
             stream.send_window.shift(by).map_err(|_| overflow())?;
         }
-        if by > 0 && self.streams.len() > 0 {
-            self.events.push_back(Event::Sendable { stream: None });
+        if by > 0 {
+            self.all_sendable();
         }
         Ok(())
     }
@@ -92,7 +93,8 @@ impl Connection {
         echo.copy_from_slice(payload);
         if !header.has(flag::ACK) {
             self.spend(Flood::Ping, 1)?;
-            return self.answer(|out| frame::ping(out, echo, true));
+            self.output.answer(|out| frame::ping(out, echo, true));
+            return Ok(());
         }
         let Some(at) = self.pings.iter().position(|sent| *sent == echo) else {
             return self.spend(Flood::Ping, 1);
@@ -162,8 +164,8 @@ impl Connection {
         self.send_window
             .shift(i64::from(increment))
             .map_err(|_| overflow())?;
-        if before < SHORT && self.streams.len() > 0 {
-            self.events.push_back(Event::Sendable { stream: None });
+        if before < SHORT {
+            self.all_sendable();
         }
         Ok(())
     }
@@ -178,8 +180,8 @@ impl Connection {
         if stream.sending == Half::Awaited {
             self.spend(Flood::PrematureReset, 1)?;
         }
-        self.close(id, Ending::ResetByPeer);
         self.report_reset(id, code, Side::Remote);
+        self.close(id, Ending::ResetByPeer);
         Ok(())
     }
 
@@ -229,10 +231,11 @@ impl Connection {
     pub(super) fn stream_error(&mut self, id: u32, code: ErrorCode) -> Result<(), Error> {
         self.spend(Flood::ProvokedReset, 1)?;
         if let Some(left) = self.window_left(id) {
-            self.close(id, Ending::ResetByUs { left });
             self.report_reset(id, code, Side::Local);
+            self.close(id, Ending::ResetByUs { left });
         }
-        self.answer(|out| frame::rst_stream(out, id, code))
+        self.output.answer(|out| frame::rst_stream(out, id, code));
+        Ok(())
     }
 
     /// What the peer may still send on an open stream.
@@ -259,8 +262,19 @@ impl Connection {
     }
 
     fn streams_available(&mut self) {
-        if !self.events.contains(&Event::StreamsAvailable) {
-            self.events.push_back(Event::StreamsAvailable);
+        self.tell_once(Event::StreamsAvailable);
+    }
+
+    fn all_sendable(&mut self) {
+        if self.streams.len() > 0 {
+            self.tell_once(Event::Sendable { stream: None });
+        }
+    }
+
+    /// One frame can say the same thing a hundred times.
+    fn tell_once(&mut self, event: Event<'static>) {
+        if !self.events.contains(&event) {
+            self.events.push_back(event);
         }
     }
 }

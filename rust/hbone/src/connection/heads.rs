@@ -63,7 +63,9 @@ impl Connection {
             .decode(bytes, most as usize, &mut |name, value| {
                 reader.field(name, value)
             })
-            .map_err(|_| Error::remote(ErrorCode::CompressionError, Reason::Compression))?;
+            .map_err(|cause| {
+                Error::remote(ErrorCode::CompressionError, Reason::Compression(cause))
+            })?;
         let too_large = matches!(size, ListSize::TooLarge { .. }) || reader.is_too_large();
         match target {
             Target::Ignored => self.spend(Flood::StrayFrame, 1),
@@ -109,7 +111,7 @@ impl Connection {
     }
 
     fn target_of_new(&mut self, id: u32) -> Result<Target, Error> {
-        if self.config.role == Role::Client || id % 2 == 0 {
+        if self.config.role == Role::Client || id.is_multiple_of(2) {
             return Err(Error::protocol(Reason::IdleStream(id)));
         }
         self.streams.use_peer_number(id);
@@ -119,7 +121,7 @@ impl Connection {
             self.streams.remember(
                 id,
                 Ending::ResetByUs {
-                    left: self.config.stream_window,
+                    left: self.first_window(),
                 },
             );
             Target::Ignored
@@ -215,7 +217,8 @@ impl Connection {
                 left: self.first_window(),
             },
         );
-        self.answer(|out| frame::rst_stream(out, id, code))
+        self.output.answer(|out| frame::rst_stream(out, id, code));
+        Ok(())
     }
 
     /// Too large to read, small enough to stay in step: the answer RFC 6585 §5 has for it, and no more of it.
@@ -230,10 +233,11 @@ impl Connection {
         let mut bytes = Vec::new();
         ResponseHead::status(431).encode(&mut self.encoder, &mut bytes);
         let max_frame = self.peer.max_frame;
-        self.answer(|out| {
+        self.output.answer(|out| {
             frame::headers(out, block.stream, &bytes, true, max_frame);
             frame::rst_stream(out, block.stream, ErrorCode::NoError);
-        })
+        });
+        Ok(())
     }
 
     /// The peer's direction of an open stream has ended.
@@ -297,7 +301,9 @@ fn strip(header: FrameHeader, payload: &[u8]) -> Result<(&[u8], Option<u32>), Er
     let mut rest = payload;
     let mut padding = 0;
     if header.has(flag::PADDED) {
-        let (first, behind) = rest.split_first().ok_or(Error::protocol(Reason::Padding))?;
+        let (first, behind) = rest
+            .split_first()
+            .ok_or_else(|| Error::protocol(Reason::Padding))?;
         (padding, rest) = (usize::from(*first), behind);
     }
     let mut depends_on = None;
@@ -315,6 +321,6 @@ fn strip(header: FrameHeader, payload: &[u8]) -> Result<(&[u8], Option<u32>), Er
     let length = rest
         .len()
         .checked_sub(padding)
-        .ok_or(Error::protocol(Reason::Padding))?;
+        .ok_or_else(|| Error::protocol(Reason::Padding))?;
     Ok((&rest[..length], depends_on))
 }

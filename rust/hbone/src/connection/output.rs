@@ -3,9 +3,6 @@
 //! Payload never passes here. Counts the answers a peer's frames ask for: one that asks and does not read would
 //! otherwise fill our memory.
 
-use crate::error::Error;
-use crate::limits::Flood;
-
 #[derive(Clone, Debug, Default)]
 pub(super) struct Output {
     bytes: Vec<u8>,
@@ -23,19 +20,16 @@ impl Output {
         &mut self.bytes
     }
 
-    /// For what a frame of the peer's makes us say.
-    pub(super) fn answer(
-        &mut self,
-        most: usize,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<(), Error> {
+    /// For what the peer makes us say.
+    pub(super) fn answer(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let before = self.bytes.len();
         write(&mut self.bytes);
         self.answers += self.bytes.len() - before;
-        if self.answers > most {
-            return Err(Error::flood(Flood::UnsentAnswers));
-        }
-        Ok(())
+    }
+
+    /// Bytes of answers that still wait; at most this many, exactly when nothing else waits.
+    pub(super) fn answers(&self) -> usize {
+        self.answers
     }
 
     pub(super) fn unsent(&self) -> &[u8] {

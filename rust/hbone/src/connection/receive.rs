@@ -191,7 +191,7 @@ impl Connection {
             Kind::Settings if header.length > SETTINGS_PAYLOAD => {
                 return Err(Error::flood(Flood::Settings));
             }
-            Kind::Settings => exactly(header, header.length % 6 == 0)?,
+            Kind::Settings => exactly(header, header.length.is_multiple_of(6))?,
             Kind::PushPromise => return Err(Error::protocol(Reason::Push)),
             Kind::Ping => exactly(header, header.length == 8)?,
             Kind::GoAway => exactly(header, header.length >= 8)?.min(GO_AWAY_KEPT),
@@ -211,6 +211,9 @@ impl Connection {
     }
 
     fn check_order(&self, header: FrameHeader) -> Result<(), Error> {
+        if self.output.answers() > self.budgets.limits().unsent_answers {
+            return Err(Error::flood(Flood::UnsentAnswers));
+        }
         let is_settings = header.kind == Kind::Settings && !header.has(flag::ACK);
         if !self.peer.ready && !is_settings {
             return Err(Error::protocol(Reason::NotHttp2));
@@ -249,12 +252,6 @@ impl Connection {
         } else {
             Err(Error::flood(flood))
         }
-    }
-
-    /// Writes what a frame of the peer's asks for.
-    pub(super) fn answer(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Error> {
-        self.output
-            .answer(self.budgets.limits().unsent_answers, write)
     }
 }
 

@@ -56,7 +56,10 @@ impl Connection {
         entry.sending = if end { Half::Ended } else { Half::Open };
         let mut block = Vec::with_capacity(512);
         head.encode(&mut self.encoder, &mut block);
-        frame::headers(self.output.bytes(), id, &block, end, self.peer.max_frame);
+        let max_frame = self.peer.max_frame;
+        // An answer: a peer that asks for ever and never reads must not fill our memory with it.
+        self.output
+            .answer(|out| frame::headers(out, id, &block, end, max_frame));
         self.budgets.worked(Work::Answered);
         self.close_if_ended(id);
         Ok(())
@@ -78,7 +81,8 @@ impl Connection {
     }
 
     /// Takes `len` bytes from the windows and returns the frame header to put right in front of them, behind all
-    /// of [`Self::output`]. `end`: nothing will follow.
+    /// of [`Self::output`], before anything else is asked of this connection: a stream opened between would overtake
+    /// the end of this one. `end`: nothing will follow.
     ///
     /// # Errors
     /// `len` is 0 or above [`Self::max_data`] or [`Self::sendable`], or the stream cannot be written.
@@ -131,7 +135,8 @@ impl Connection {
         self.close(stream.0, Ending::ResetByUs { left });
         self.events
             .retain(|event| event_stream(event) != Some(stream));
-        frame::rst_stream(self.output.bytes(), stream.0, code);
+        self.output
+            .answer(|out| frame::rst_stream(out, stream.0, code));
     }
 
     /// The application is done with `n` bytes it was given on this stream. Credits the connection even when the

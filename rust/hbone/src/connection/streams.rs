@@ -82,7 +82,7 @@ impl Streams {
     /// Whether nobody has used this number yet. Server push does not exist here, so even ones stay idle.
     pub(super) fn is_idle(&self, id: u32) -> bool {
         match self.role {
-            _ if id % 2 == 0 => true,
+            _ if id.is_multiple_of(2) => true,
             Role::Client => id >= self.next_local,
             Role::Server => id > self.last_peer,
         }

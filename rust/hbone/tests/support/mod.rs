@@ -3,7 +3,11 @@
 //! A `Peer` is an engine with the few lines of driver that every driver needs; a `Pair` is a client and a server.
 //! What a peer heard is kept as owned `Heard`, with neighbouring DATA joined, so that it does not depend on how the
 //! bytes were cut.
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses its own part"
+)]
 
 use hbone::{
     Config, Connection, Error, ErrorCode, Event, Fields, RequestHead, ResponseHead, Side, StreamId,
@@ -312,4 +316,40 @@ pub fn frames(mut bytes: &[u8]) -> Vec<(u8, u8, u32, Vec<u8>)> {
     }
     assert!(bytes.is_empty(), "whole frames only");
     frames
+}
+
+/// A header block that leaves no trace in any table.
+pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+    use hbone::hpack::{Encoder, Index};
+    let mut encoder = Encoder::new();
+    let mut out = Vec::new();
+    for (name, value) in fields {
+        encoder.field(name.as_bytes(), value.as_bytes(), Index::Plain, &mut out);
+    }
+    out
+}
+
+/// A CONNECT in one HEADERS frame; `flags` 4 is END_HEADERS, 5 END_STREAM too.
+pub fn connect_frame(stream: u32, flags: u8) -> Vec<u8> {
+    let block = block(&[(":method", "CONNECT"), (":authority", "10.0.0.7:80")]);
+    frame(1, flags, stream, &block)
+}
+
+/// A server whose client has sent its preface and SETTINGS.
+pub fn server() -> Peer {
+    let mut server = Peer::new(Config::server());
+    server.hear(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    server.hear(&frame(4, 0, 0, &[]));
+    server.take_wire();
+    assert_eq!(server.news(), [Heard::Ready]);
+    server
+}
+
+/// A client whose server has sent its SETTINGS.
+pub fn client() -> Peer {
+    let mut client = Peer::new(Config::client());
+    client.hear(&frame(4, 0, 0, &[]));
+    client.take_wire();
+    assert_eq!(client.news(), [Heard::Ready, Heard::StreamsAvailable]);
+    client
 }
