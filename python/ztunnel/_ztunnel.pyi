@@ -1,0 +1,144 @@
+"""The compiled half of ztunnel: what Rust offers to Python, whole.
+
+Hand-written and checked against the module by stubtest. Only `ztunnel.dataplane` imports it. Every call
+gives up the interpreter lock while Rust works, and Rust never calls Python: what it has to say waits
+behind `DataPlane.event_fd`. All classes are final and immutable from outside.
+
+Raises `ztunnel.errors.SettingsError`, `CredentialError` and `DataPlaneClosed`; operating-system trouble is
+`OSError` with its errno.
+"""
+
+from collections.abc import Sequence
+from typing import final
+
+def version() -> str:
+    """The version of the compiled half, equal to the package's."""
+
+@final
+class DataPlane:
+    """Listeners, workers, tunnels. Does nothing before `start`."""
+
+    def __new__(cls, settings: bytes) -> DataPlane:
+        """Checks `settings` (JSON, see `ztunnel.settings.NodeSettings.to_native`); opens nothing yet."""
+
+    def start(self) -> dict[str, str]:
+        """Opens the listeners and starts the workers; gives `listener name → "ip:port"` as bound."""
+
+    def apply(
+        self, resources: Sequence[Resource], removed: Sequence[tuple[str, str]]
+    ) -> list[Rejection]:
+        """Inserts or replaces `resources`, forgets `removed` (`(type_url, name)`), in one step.
+
+        A resource that cannot be used is left out and reported; the others are applied.
+        """
+
+    def mark_synced(self) -> None:
+        """The first configuration is complete: readiness may say yes."""
+
+    def install(self, identity: str, key: PrivateKey, chain: bytes, roots: bytes) -> None:
+        """Publishes a certificate (PEM, leaf first) for new handshakes; running tunnels go on.
+
+        `CredentialError` if key, leaf, identity and roots do not belong together; the one in use stays.
+        """
+
+    def forget(self, identity: str) -> None:
+        """Drops the certificate of an identity. Nothing happens if there is none."""
+
+    @property
+    def event_fd(self) -> int:
+        """An eventfd that is readable while events wait. Owned by the data plane: never close it."""
+
+    def take_events(self) -> list[Event]:
+        """Takes every waiting event and makes `event_fd` quiet again."""
+
+    def metrics(self) -> bytes:
+        """The OpenMetrics page, as port 15020 serves it."""
+
+    def dump(self, section: str) -> bytes:
+        """One section of the configuration dump as JSON: `workloads`, `services`, `policies`, …"""
+
+    def heartbeats(self) -> list[float]:
+        """Seconds since each worker last turned its loop."""
+
+    def drain(self, deadline: float) -> bool:
+        """Stops accepting and waits up to `deadline` seconds; True if every connection ended by itself.
+
+        Blocks the calling thread without the interpreter lock. `stop` ends it early.
+        """
+
+    def stop(self) -> None:
+        """Ends everything at once. May be called again and from any thread."""
+
+@final
+class PrivateKey:
+    """A private key that never becomes Python bytes."""
+
+    @staticmethod
+    def generate() -> PrivateKey:
+        """A fresh ECDSA P-256 key."""
+
+    def csr(self, identity: str) -> bytes:
+        """A signing request (PEM PKCS#10) for a SPIFFE ID, signed by this key."""
+
+@final
+class Resource:
+    """One thing of the mesh, as bytes."""
+
+    def __new__(cls, *, type_url: str, name: str, value: bytes) -> Resource: ...
+    @property
+    def type_url(self) -> str:
+        """What it is, for example `ztunnel.local/Workload`."""
+
+    @property
+    def name(self) -> str:
+        """Its key: a workload's uid, `namespace/hostname`, `namespace/name`."""
+
+    @property
+    def value(self) -> bytes:
+        """The thing itself, in the encoding that `type_url` names."""
+
+@final
+class Rejection:
+    """A resource that was not applied, and why."""
+
+    @property
+    def type_url(self) -> str:
+        """As in the resource."""
+
+    @property
+    def name(self) -> str:
+        """As in the resource."""
+
+    @property
+    def reason(self) -> str:
+        """One sentence."""
+
+@final
+class Event:
+    """What the data plane has to say."""
+
+    @property
+    def kind(self) -> str:
+        """`credential_wanted`, `credential_idle`, `overflow` or `worker_failed`."""
+
+    @property
+    def identity(self) -> str | None:
+        """The SPIFFE ID it is about, if it is about one."""
+
+    @property
+    def detail(self) -> str:
+        """`warmup` or `now` for `credential_wanted`; else a sentence, or nothing."""
+
+@final
+class Mesh:
+    """The production matcher, offline: the same decisions, asked by tools."""
+
+    def __new__(cls, resources: Sequence[Resource]) -> Mesh: ...
+    def route(self, facts: bytes) -> bytes:
+        """Where a connection would go (JSON in, JSON out)."""
+
+    def authorize(self, facts: bytes) -> bytes:
+        """Whether a connection may pass (JSON in, JSON out)."""
+
+    def explain(self, facts: bytes) -> bytes:
+        """Both, with the reasons written down (JSON in, JSON out)."""

@@ -1,0 +1,88 @@
+"""What a data plane is to Python, whoever carries it.
+
+`native.py` is the compiled one in this process; `ztunnel.testing.FakeDataPlane` remembers what it was told.
+A data plane in a process of its own would be a third (architecture §6).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TYPE_WORKLOAD = "ztunnel.local/Workload"
+TYPE_SERVICE = "ztunnel.local/Service"
+TYPE_AUTHORIZATION = "ztunnel.local/Authorization"
+
+ResourceKey = tuple[str, str]
+"""The key of a resource: `(type_url, name)`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """One thing of the mesh, as the bytes that Rust decodes."""
+
+    type_url: str
+    name: str
+    value: bytes
+
+    @property
+    def key(self) -> ResourceKey:
+        """What identifies it."""
+        return self.type_url, self.name
+
+
+class Rejection(Protocol):
+    """A resource that was not applied, and why."""
+
+    @property
+    def type_url(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+
+
+class Event(Protocol):
+    """What a data plane has to say; see `_ztunnel.pyi` for the kinds."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def identity(self) -> str | None: ...
+    @property
+    def detail(self) -> str: ...
+
+
+class PrivateKey(Protocol):
+    """A key whose secret stays where it was made."""
+
+    def csr(self, identity: str) -> bytes:
+        """A signing request (PEM PKCS#10) for a SPIFFE ID."""
+        ...
+
+
+class DataPlane(Protocol):
+    """Listeners, workers, tunnels; the documentation of each method stands in `_ztunnel.pyi`."""
+
+    @property
+    def event_fd(self) -> int: ...
+    def start(self) -> dict[str, str]: ...
+    def apply(
+        self, resources: Sequence[Resource], removed: Sequence[ResourceKey]
+    ) -> Sequence[Rejection]: ...
+    def mark_synced(self) -> None: ...
+    def new_key(self) -> PrivateKey:
+        """A fresh key of the kind that `install` takes back."""
+        ...
+
+    def install(self, identity: str, key: PrivateKey, chain: bytes, roots: bytes) -> None: ...
+    def forget(self, identity: str) -> None: ...
+    def take_events(self) -> Sequence[Event]: ...
+    def metrics(self) -> bytes: ...
+    def dump(self, section: str) -> bytes: ...
+    def heartbeats(self) -> Sequence[float]: ...
+    def drain(self, deadline: float) -> bool: ...
+    def stop(self) -> None: ...

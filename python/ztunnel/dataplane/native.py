@@ -1,0 +1,94 @@
+"""The compiled data plane in this process: the only file that imports `ztunnel._ztunnel`.
+
+Translates values at the door and decides nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ztunnel.errors import CredentialError, NativeModuleMissing
+
+try:
+    from ztunnel import _ztunnel
+except ImportError as error:
+    raise NativeModuleMissing(
+        f"the compiled half of ztunnel is missing; build it with `make build`: {error}"
+    ) from error
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ztunnel.dataplane.handle import Event, PrivateKey, Rejection, Resource, ResourceKey
+
+
+def native_version() -> str:
+    """The version of the compiled half."""
+    return _ztunnel.version()
+
+
+class NativeDataPlane:
+    """Listeners, workers and tunnels of `_ztunnel.DataPlane`, as the `DataPlane` protocol spells them."""
+
+    def __init__(self, settings: bytes) -> None:
+        self._native = _ztunnel.DataPlane(settings)
+
+    @property
+    def event_fd(self) -> int:
+        """Readable while events wait; owned by the data plane."""
+        return self._native.event_fd
+
+    def start(self) -> dict[str, str]:
+        """Opens the listeners and starts the workers."""
+        return self._native.start()
+
+    def apply(
+        self, resources: Sequence[Resource], removed: Sequence[ResourceKey]
+    ) -> Sequence[Rejection]:
+        """Inserts, replaces and forgets, in one step."""
+        upserts = [
+            _ztunnel.Resource(type_url=r.type_url, name=r.name, value=r.value) for r in resources
+        ]
+        return self._native.apply(upserts, list(removed))
+
+    def mark_synced(self) -> None:
+        """Readiness may say yes."""
+        self._native.mark_synced()
+
+    def new_key(self) -> PrivateKey:
+        """A fresh key; its secret stays in Rust."""
+        return _ztunnel.PrivateKey.generate()
+
+    def install(self, identity: str, key: PrivateKey, chain: bytes, roots: bytes) -> None:
+        """Publishes a certificate for new handshakes."""
+        if not isinstance(key, _ztunnel.PrivateKey):
+            raise CredentialError(f"not a key of this data plane: {type(key).__name__}")
+        self._native.install(identity, key, chain, roots)
+
+    def forget(self, identity: str) -> None:
+        """Drops the certificate of an identity."""
+        self._native.forget(identity)
+
+    def take_events(self) -> Sequence[Event]:
+        """Takes every waiting event."""
+        return self._native.take_events()
+
+    def metrics(self) -> bytes:
+        """The OpenMetrics page."""
+        return self._native.metrics()
+
+    def dump(self, section: str) -> bytes:
+        """One section of the configuration dump, as JSON."""
+        return self._native.dump(section)
+
+    def heartbeats(self) -> Sequence[float]:
+        """Seconds since each worker last turned its loop."""
+        return self._native.heartbeats()
+
+    def drain(self, deadline: float) -> bool:
+        """Blocks up to `deadline` seconds; True if every connection ended by itself."""
+        return self._native.drain(deadline)
+
+    def stop(self) -> None:
+        """Ends everything at once."""
+        self._native.stop()
