@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ztunnel.document.compose import MAX_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+Signature: TypeAlias = tuple[int, int, int, int] | None
+"""What tells one state of a file from the next; None: it is not there, or cannot be looked at."""
+
+
+def signature_of(path: Path) -> Signature:
+    """Of what the path leads to, symlinks followed."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def read_small_file(path: Path, *, limit: int = MAX_BYTES) -> bytes:

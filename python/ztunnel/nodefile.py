@@ -13,7 +13,7 @@ from ztunnel.document.checks import Report
 from ztunnel.document.compose import Unreadable, compose, shown
 from ztunnel.document.tree import Table
 from ztunnel.errors import MeshFileError, NodeFileError, Problem
-from ztunnel.files import read_small_file
+from ztunnel.files import read_small_file, signature_of
 from ztunnel.local.schema import SECTIONS, MeshDocument, parse_mesh, read_mesh
 from ztunnel.settings import NodeSettings, read_node
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ztunnel.document.tree import Node
+    from ztunnel.files import Signature
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,8 @@ class NodeFile:
     mesh: MeshDocument
     mesh_path: Path
     """The file that the mesh came from, and comes from again when it changes."""
+    mesh_signature: Signature
+    """Of that file, taken before it was read."""
     service_account: str
     """Of the workload that the node stands for."""
     trust_domain: str
@@ -43,14 +46,15 @@ class NodeFile:
 
 def load_node_file(path: Path) -> NodeFile:
     """Reads a node file and its mesh; `NodeFileError` or `MeshFileError` with every mistake, or `OSError`."""
+    signature = signature_of(path)
     root, report = _compose(path)
-    settings, inline = _read(root, report, path)
+    settings, mesh = _read(root, report, path)
     if report.problems or settings is None:
         raise NodeFileError(path, report.sorted())
-    if settings.mesh is None:
-        mesh, mesh_path = inline, path
-    else:
-        mesh, mesh_path = parse_mesh(read_small_file(settings.mesh), settings.mesh), settings.mesh
+    mesh_path = settings.mesh or path
+    if settings.mesh is not None:
+        signature = signature_of(mesh_path)
+        mesh = parse_mesh(read_small_file(mesh_path), mesh_path)
     own = mesh.workload(settings.workload.namespace, settings.workload.name)
     if own is None:
         raise NodeFileError(path, [_no_workload(root, settings, mesh, mesh_path, report)])
@@ -58,6 +62,7 @@ def load_node_file(path: Path) -> NodeFile:
         settings=settings,
         mesh=mesh,
         mesh_path=mesh_path,
+        mesh_signature=signature,
         service_account=str(own["serviceAccount"]),
         trust_domain=str(own["trustDomain"]),
     )

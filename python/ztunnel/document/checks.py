@@ -43,7 +43,17 @@ class Report:
 
     def add(self, node: Node, path: str, message: str) -> Bad:
         """Notes a mistake; gives `BAD` so that a check can end with it."""
-        self.problems.append(Problem(node.line, node.column, path, message))
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(Problem(node.line, node.column, path, message))
+        elif len(self.problems) == MAX_PROBLEMS:
+            self.problems.append(
+                Problem(
+                    node.line,
+                    node.column,
+                    "",
+                    "more mistakes than anyone reads; no more are listed",
+                )
+            )
         return BAD
 
     def suggestion(self, word: str, known: Sequence[str]) -> str:
@@ -264,6 +274,8 @@ STR_TAG = "tag:yaml.org,2002:str"
 # Longest name or path that is taken; host names end at 253, SPIFFE IDs at 2048 (their standard, §2.3).
 MAX_TEXT = 4096
 MAX_SUGGESTIONS = 200
+# Every mistake of a file that somebody wrote, not every one of a file that is something else altogether.
+MAX_PROBLEMS = 10_000
 
 # YAML 1.2.2 §10.3.2 (core schema): what a plain scalar may be other than a text.
 _NOT_TEXT = re.compile(

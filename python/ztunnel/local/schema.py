@@ -30,7 +30,7 @@ from ztunnel.document.checks import (
     table_of,
     text,
 )
-from ztunnel.document.compose import Unreadable, compose, shown
+from ztunnel.document.compose import Unreadable, compose, shown, without_collector
 from ztunnel.document.tree import Listing, Node, Table
 from ztunnel.errors import MeshFileError, Problem
 from ztunnel.local.values import address, cidr, gateway, namespaced, network_address, string_match
@@ -71,13 +71,14 @@ class MeshDocument:
 
 def parse_mesh(data: bytes, path: Path) -> MeshDocument:
     """Reads a mesh file; raises `MeshFileError` with every mistake."""
-    try:
-        composed = compose(data)
-    except Unreadable as error:
-        raise MeshFileError(path, [error.problem]) from None
     report = Report()
-    report.problems.extend(composed.problems)
-    document = read_mesh(composed.root, report)
+    with without_collector():
+        try:
+            composed = compose(data)
+        except Unreadable as error:
+            raise MeshFileError(path, [error.problem]) from None
+        report.problems.extend(composed.problems)
+        document = read_mesh(composed.root, report)
     if report.problems:
         raise MeshFileError(path, report.sorted())
     return document

@@ -1,0 +1,154 @@
+"""A data plane that moves no byte and remembers everything it was told."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ztunnel.errors import DataPlaneClosed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ztunnel.dataplane.handle import PrivateKey, Resource, ResourceKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FakeEvent:
+    """Something the data plane says."""
+
+    kind: str
+    identity: str | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FakeRejection:
+    """Something the data plane does not take."""
+
+    type_url: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FakeKey:
+    """A key that is its number."""
+
+    number: int
+
+    def csr(self, identity: str) -> bytes:
+        """The identity, with the key's number."""
+        return f"{identity} key {self.number}".encode()
+
+
+class FakeDataPlane:
+    """Follows the `DataPlane` protocol; the attributes are what a test looks at."""
+
+    def __init__(self, settings: bytes = b"{}") -> None:
+        self.settings = settings
+        self.resources: dict[ResourceKey, Resource] = {}
+        self.applied: list[tuple[list[ResourceKey], list[ResourceKey]]] = []
+        """Of each apply, the keys that came and the keys that went."""
+        self.certificates: dict[str, bytes] = {}
+        """The chain in use for each identity."""
+        self.rejections: list[FakeRejection] = []
+        """What the next apply answers."""
+        self.refusal: Exception | None = None
+        """What `install` raises, if anything."""
+        self.synced = False
+        self.stopped = threading.Event()
+        self.idle = threading.Event()
+        """Set: no connection is open, a drain ends by itself."""
+        self.idle.set()
+        self.drains: list[float] = []
+        self.bound: dict[str, str] = {"inbound": "127.0.0.1:15008"}
+        self._events: list[FakeEvent] = []
+        self._keys = 0
+        self._event_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def say(self, *events: FakeEvent) -> None:
+        """Puts events behind `event_fd`."""
+        self._events.extend(events)
+        os.eventfd_write(self._event_fd, 1)
+
+    def close(self) -> None:
+        """Gives the eventfd back; for the end of a test."""
+        os.close(self._event_fd)
+
+    @property
+    def event_fd(self) -> int:
+        """Readable while events wait."""
+        return self._event_fd
+
+    def start(self) -> dict[str, str]:
+        """Opens nothing."""
+        return dict(self.bound)
+
+    def apply(
+        self, resources: Sequence[Resource], removed: Sequence[ResourceKey]
+    ) -> Sequence[FakeRejection]:
+        """Remembers, and answers with `rejections` once."""
+        self._refuse_if_stopped()
+        self.applied.append(([resource.key for resource in resources], list(removed)))
+        self.resources.update((resource.key, resource) for resource in resources)
+        for key in removed:
+            del self.resources[key]
+        answer, self.rejections = self.rejections, []
+        return answer
+
+    def mark_synced(self) -> None:
+        """Remembers."""
+        self.synced = True
+
+    def new_key(self) -> FakeKey:
+        """The next number."""
+        self._keys += 1
+        return FakeKey(self._keys)
+
+    def install(self, identity: str, key: PrivateKey, chain: bytes, roots: bytes) -> None:
+        """Remembers the chain, or raises `refusal`."""
+        self._refuse_if_stopped()
+        del key, roots
+        if self.refusal is not None:
+            raise self.refusal
+        self.certificates[identity] = chain
+
+    def forget(self, identity: str) -> None:
+        """Drops the chain."""
+        self.certificates.pop(identity, None)
+
+    def take_events(self) -> Sequence[FakeEvent]:
+        """Everything said, once."""
+        os.eventfd_read(self._event_fd)
+        taken, self._events = self._events, []
+        return taken
+
+    def metrics(self) -> bytes:
+        """An empty page."""
+        return b"# EOF\n"
+
+    def dump(self, section: str) -> bytes:
+        """An empty list."""
+        del section
+        return b"[]"
+
+    def heartbeats(self) -> Sequence[float]:
+        """One worker, well."""
+        return [0.0]
+
+    def drain(self, deadline: float) -> bool:
+        """Ends when `idle` is set or the data plane is stopped. Waits in real time: keep deadlines short."""
+        self.drains.append(deadline)
+        return self.idle.wait(deadline) if deadline > 0 else self.idle.is_set()
+
+    def stop(self) -> None:
+        """Ends a drain as well."""
+        self.stopped.set()
+        self.idle.set()
+
+    def _refuse_if_stopped(self) -> None:
+        if self.stopped.is_set():
+            raise DataPlaneClosed("the data plane was stopped")
