@@ -1,0 +1,204 @@
+"""A node, put together: the only place that introduces the parts to each other.
+
+    node file ─▶ settings ─▶ data plane ◀─ mesh (local source)
+                                 │ ▲
+                          events ▼ │ install
+                            certificate manager ◀─▶ certificate authority
+
+Starts them in order, supervises them, drains on SIGTERM or SIGINT.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ztunnel.clock import Clock, SystemClock
+from ztunnel.dataplane.events import events
+from ztunnel.fields import fields
+from ztunnel.identity.manager import CertificateManager
+from ztunnel.identity.schedule import Priority
+from ztunnel.local.source import LocalSource
+from ztunnel.nodefile import NodeFile, mesh_of
+from ztunnel.tasks import FailurePolicy, Tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ztunnel.dataplane.handle import DataPlane
+    from ztunnel.identity.ca import CaClient
+    from ztunnel.local.schema import MeshDocument
+    from ztunnel.settings import CaSettings
+
+log = logging.getLogger(__name__)
+
+# How long "ready" waits for the node's own certificate; the built-in CA needs milliseconds.
+FIRST_CERTIFICATE = 5.0
+
+EXIT_OK = 0
+# What a shell reports for a program that SIGINT ended.
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a node is made of; tests hand in fakes."""
+
+    data_plane: Callable[[bytes], DataPlane]
+    """Makes a data plane from settings (JSON)."""
+    ca: Callable[[CaSettings], CaClient]
+    clock: Clock
+
+
+def real_parts() -> Parts:
+    """The compiled data plane, the built-in CA, the machine's clock."""
+    # Imported here: each is slow to load, and tests need neither.
+    from ztunnel.dataplane.native import NativeDataPlane
+
+    return Parts(data_plane=NativeDataPlane, ca=_open_ca, clock=SystemClock())
+
+
+class Node:
+    """A node, from its file to its end."""
+
+    def __init__(self, file: NodeFile, parts: Parts, *, started: float) -> None:
+        """`started` is the monotonic time at which the program began, for the `ready` line."""
+        self._file = file
+        self._clock = parts.clock
+        self._started = started
+        self._data_plane = parts.data_plane(
+            self._file.settings.to_native(self._file.service_account)
+        )
+        self._ca = parts.ca(self._file.settings.ca)
+        self._source = LocalSource(
+            self._file.mesh_path, load=self._load, data_plane=self._data_plane, clock=self._clock
+        )
+        self._stop = asyncio.Event()
+        self._drained: asyncio.Future[bool] | None = None
+
+    async def run(self) -> int:
+        """Serves until a signal, then drains; gives the exit code."""
+        manager = CertificateManager(data_plane=self._data_plane, ca=self._ca, clock=self._clock)
+        try:
+            self._source.start(self._file.mesh, self._file.mesh_signature)
+            bound = self._data_plane.start()
+            self._data_plane.mark_synced()
+            self._listen_to_signals()
+            async with Tasks(self._clock) as tasks:
+                tasks.start("certificates", manager.run, on_failure=FailurePolicy.RESTART)
+                tasks.start("events", lambda: self._pump(manager), on_failure=FailurePolicy.RESTART)
+                await self._announce(manager, bound)
+                tasks.start("mesh file", self._source.watch, on_failure=FailurePolicy.RESTART)
+                await self._stop.wait()
+                return await self._drain()
+        finally:
+            self._data_plane.stop()
+
+    async def _announce(self, manager: CertificateManager, bound: dict[str, str]) -> None:
+        """Asks for the node's own certificate and says that the node is ready."""
+        manager.want(self._file.identity, Priority.WARMUP)
+        try:
+            async with asyncio.timeout(FIRST_CERTIFICATE):
+                failure = await manager.first_outcome(self._file.identity)
+        except TimeoutError:
+            failure = f"none within {FIRST_CERTIFICATE:g} s"
+        if failure is not None:
+            log.error("no certificate yet; tunnels wait for it", extra=fields(error=failure))
+        took = round((self._clock.now().monotonic - self._started) * 1000)
+        about = fields(
+            ms=took, workload=self._file.settings.workload, identity=self._file.identity, **bound
+        )
+        log.info("ready", extra=about)
+
+    async def _pump(self, manager: CertificateManager) -> None:
+        """Hands what the data plane says to whom it concerns."""
+        async for event in events(self._data_plane):
+            match event.kind:
+                case "credential_wanted" if event.identity is not None:
+                    now = event.detail == "now"
+                    manager.want(event.identity, Priority.REALTIME if now else Priority.WARMUP)
+                case "credential_idle" if event.identity is not None:
+                    # The node's own stays: its next connection should not wait for a certificate.
+                    if event.identity != self._file.identity:
+                        manager.forget(event.identity)
+                case "overflow":
+                    log.warning("events of the data plane were lost; waiting connections ask again")
+                case "worker_failed":
+                    log.error("a worker failed", extra=fields(reason=event.detail))
+                case _:
+                    log.warning("an event that nobody knows", extra=fields(kind=event.kind))
+
+    async def _drain(self) -> int:
+        """Lets connections end by themselves for a while. A second signal ends the wait."""
+        seconds = self._file.settings.drain
+        log.info("draining", extra=fields(seconds=seconds))
+        loop = asyncio.get_running_loop()
+        self._drained = loop.create_future()
+        # Not `to_thread`: its threads are joined at exit, and this one may have to be left behind.
+        arguments = (self._data_plane, seconds, loop, self._drained)
+        threading.Thread(target=_drain_in_thread, args=arguments, name="drain", daemon=True).start()
+        try:
+            if await self._drained:
+                log.info("drained")
+            else:
+                log.warning("connections were cut at the deadline", extra=fields(seconds=seconds))
+        except Interrupted:
+            log.warning("ended at once by a second signal")
+            return EXIT_INTERRUPTED
+        return EXIT_OK
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        # A closed pipe behind the log must not end a proxy.
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        log.info("signal", extra=fields(name=number.name))
+        self._stop.set()
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_exception(Interrupted())
+
+    def _load(self, path: Path) -> MeshDocument:
+        return mesh_of(path, self._file)
+
+
+class Interrupted(Exception):
+    """A second signal came while the node was draining."""
+
+
+def _drain_in_thread(
+    data_plane: DataPlane,
+    deadline: float,
+    loop: asyncio.AbstractEventLoop,
+    done: asyncio.Future[bool],
+) -> None:
+    try:
+        outcome = data_plane.drain(deadline)
+    except Exception:
+        log.exception("draining failed")
+        outcome = False
+
+    def tell() -> None:
+        if not done.done():
+            done.set_result(outcome)
+
+    # The loop is closed if a second signal ended the program meanwhile.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(tell)
+
+
+def _open_ca(settings: CaSettings) -> CaClient:
+    # Imported here: `cryptography` takes a third of the start-up time.
+    from ztunnel.identity.ca.selfsigned import SelfSignedCa
+
+    return SelfSignedCa.open(
+        settings.directory, trust_domain=settings.trust_domain, leaf_lifetime=settings.leaf_lifetime
+    )

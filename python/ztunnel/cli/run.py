@@ -1,0 +1,64 @@
+"""`ztunnel run FILE`: a node, until a signal ends it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ztunnel.cli import EXIT_FAILURE
+from ztunnel.errors import InvalidFile, ZtunnelError
+
+if TYPE_CHECKING:
+    import argparse
+
+# As near to the start of the program as Python lets us look.
+STARTED = time.monotonic()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """`FILE` and how to log."""
+    parser.epilog = (
+        "example:\n"
+        "  ztunnel run examples/first_tunnel/node-a.yaml\n\n"
+        "SIGTERM or Ctrl-C drains the node (`drain:` in the file) and ends it; a second one ends it at once.\n"
+        "The access log goes to standard output, everything else to standard error."
+    )
+    parser.add_argument("file", metavar="FILE", type=Path, help="the node file (YAML)")
+    parser.add_argument(
+        "--log-format",
+        choices=("plain", "json"),
+        default="plain",
+        help="of the lines on standard error",
+    )
+    parser.add_argument(
+        "--log-level",
+        choices=("trace", "debug", "info", "warn", "error"),
+        help="of the lines on standard error (default: `logLevel` in the file, else info)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the node; 1 if it cannot start."""
+    import asyncio
+
+    from ztunnel.app import Node, real_parts
+    from ztunnel.nodefile import load_node_file
+    from ztunnel.telemetry import log
+
+    try:
+        file = load_node_file(arguments.file)
+        log.set_up(style=arguments.log_format, level=arguments.log_level or file.settings.log_level)
+        node = Node(file, real_parts(), started=STARTED)
+        return asyncio.run(node.run())
+    except InvalidFile as error:
+        for line in error.lines():
+            print(line, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
+    except ZtunnelError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except OSError as error:
+        about = f": {error.filename}" if error.filename else ""
+        print(f"error: {error.strerror or error}{about}", file=sys.stderr)
+    return EXIT_FAILURE
