@@ -261,10 +261,9 @@ def _suggest(word: str, known: Sequence[str]) -> str:
     # Imported where it is needed: only mistakes pay for it.
     import difflib
 
-    close = difflib.get_close_matches(word[:64], known, n=1)
-    if not close:
-        folded = [candidate for candidate in known if candidate.lower() == word.lower()]
-        close = folded or []
+    # First one that differs in case only: "healthy" is nearer to "Unhealthy" than to "Healthy" by difflib's rule.
+    close = [candidate for candidate in known if candidate.lower() == word.lower()]
+    close = close or difflib.get_close_matches(word[:64], known, n=1)
     if close:
         return f'; did you mean "{close[0]}"?'
     return f"; there are {', '.join(known)}" if len(known) <= 12 else ""

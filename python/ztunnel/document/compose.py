@@ -241,7 +241,11 @@ def _decode(data: bytes) -> str:
 def _explain(error: yaml.MarkedYAMLError, text: str, line: int) -> str:
     """libyaml's sentence, with a hint where its words are known to puzzle people."""
     message = f"not YAML: {error.problem}"
-    if error.context and error.context_mark:
+    if (
+        error.context
+        and error.context_mark
+        and error.context_mark.index != getattr(error.problem_mark, "index", None)
+    ):
         start = error.context_mark
         message += f" ({error.context} that starts at {start.line + 1}:{start.column + 1})"
     lines = text.split("\n", line)
