@@ -5,7 +5,7 @@ independent peer in the tests, so it shares no line with the product. Mutual TLS
 names, HTTP/2 CONNECT, flow control and half-close both ways. It is not a product: no policy, no
 mesh, one identity per process.
 
-* `tunnel.py`: one HTTP/2 connection and the local sockets in it
+* `tunnel.py`: one HTTP/2 connection; `flow.py`: an application's socket in it
 * `client.py`: a local port → CONNECT; `server.py`: CONNECT → an application
 * `identity.py`: TLS contexts and names; `certs.py`: a throw-away CA for tests and benchmarks
 * `python -m bench.pure_python certs | serve | connect`

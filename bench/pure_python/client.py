@@ -11,8 +11,9 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
+from bench.pure_python.flow import Flow, reset_socket
 from bench.pure_python.identity import IdentityError, check_exact
-from bench.pure_python.tunnel import Flow, Tunnel, reset_socket
+from bench.pure_python.tunnel import Tunnel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

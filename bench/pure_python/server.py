@@ -10,8 +10,9 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
+from bench.pure_python.flow import Flow
 from bench.pure_python.identity import check_trust_domain
-from bench.pure_python.tunnel import Flow, Tunnel
+from bench.pure_python.tunnel import Tunnel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
