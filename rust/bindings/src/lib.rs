@@ -1,1 +1,33 @@
-//! Placeholder.
+//! The Python face of the data plane: the module `ztunnel._ztunnel`.
+//!
+//! Converts and nothing else: every method takes owned values, lets the interpreter go, calls the core, converts
+//! back. Rust never calls Python. The documented types stand in `python/ztunnel/_ztunnel.pyi`.
+
+mod data_plane;
+mod decide;
+mod errors;
+mod events;
+mod keys;
+
+use pyo3::prelude::*;
+
+/// The version of the compiled half, equal to the package's.
+#[pyfunction]
+fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}
+
+/// The compiled half of ztunnel.
+#[pymodule]
+mod _ztunnel {
+    #[pymodule_export]
+    use super::data_plane::{DataPlane, Rejection, Resource};
+    #[pymodule_export]
+    use super::decide::Mesh;
+    #[pymodule_export]
+    use super::events::Event;
+    #[pymodule_export]
+    use super::keys::PrivateKey;
+    #[pymodule_export]
+    use super::version;
+}

@@ -32,6 +32,24 @@ pub enum Target {
     },
 }
 
+impl Target {
+    /// Reads `ip:port`, `[ip]:port` or `hostname:port`; hostnames are lower-cased.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return (address.port() != 0).then_some(Self::Address(address));
+        }
+        let (hostname, port) = text.rsplit_once(':')?;
+        let port: u16 = port.parse().ok().filter(|port| *port != 0)?;
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+        let is_name = !hostname.is_empty() && hostname.bytes().all(plain);
+        is_name.then(|| Self::Host {
+            hostname: hostname.to_ascii_lowercase(),
+            port,
+        })
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

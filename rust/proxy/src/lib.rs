@@ -1,9 +1,32 @@
 //! Moving bytes: the only crate with sockets, threads, TLS and `unsafe`.
 //!
 //! `mesh` decides, `hbone` speaks, this crate moves; `bindings` introduces it to Python.
+//!
+//! | Journey | Files |
+//! |---|---|
+//! | an application's connection goes out | `capture` → `outbound` → `tunnel` → `relay` |
+//! | a peer's request comes in | `inbound` → `tunnel` → `relay` |
+//! | somebody steers | [`data_plane`] → `worker`, in the words of [`control`] |
+//! | an operator looks | `connection` → [`telemetry`] |
 #![deny(unsafe_code)]
 
 pub mod capture;
+mod connection;
+mod connections;
+pub mod control;
+pub mod data_plane;
+mod error;
+mod inbound;
+mod outbound;
+mod random;
+mod relay;
+mod scratch;
+pub mod settings;
+mod shared;
 pub mod sys;
 pub mod telemetry;
 pub mod tls;
+mod tunnel;
+mod worker;
+
+pub use data_plane::DataPlane;

@@ -7,6 +7,7 @@
 mod accepted;
 mod address;
 mod dial;
+mod event_fd;
 mod listen;
 mod original_destination;
 mod probe;
@@ -15,6 +16,7 @@ mod process;
 pub use accepted::{Keepalive, set_accepted_options};
 pub use address::canonical;
 pub use dial::{DialSocket, socket_for_dial};
+pub use event_fd::EventFd;
 pub use listen::{ListenOptions, Listener, ReusePort, listen, listen_group};
 pub use original_destination::{OriginalAddress, original_destination};
 pub use probe::{abort_on_close, peer_reset, unread_bytes, unsent_bytes};

@@ -63,7 +63,8 @@ pub struct End<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Denied<'a> {
     pub source: SocketAddr,
-    pub destination: SocketAddr,
+    /// Absent when the connection ended before it said where it wanted to go.
+    pub destination: Option<SocketAddr>,
     pub direction: Direction,
     pub error: &'a str,
 }
@@ -134,7 +135,10 @@ impl Denied<'_> {
     pub fn write(&self, at: SystemTime, format: Format, out: &mut String) {
         let fields = [
             ("src.addr", Value::Address(self.source)),
-            ("dst.addr", Value::Address(self.destination)),
+            (
+                "dst.addr",
+                self.destination.map_or(Value::Absent, Value::Address),
+            ),
             ("direction", Value::Text(self.direction.as_str())),
             ("error", Value::Text(self.error)),
         ];

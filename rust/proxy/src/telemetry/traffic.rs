@@ -3,6 +3,7 @@
 //! A connection looks its record up once; from then on counting is an addition. Label values come from peers,
 //! so the number of records is bounded: whoever comes after the last one is counted as `overflow`.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -44,7 +45,7 @@ pub struct ConnectionMetrics {
     series: Arc<Series>,
     /// Which of the overflow sets takes a close for which there is no room.
     overflow: OverflowKind,
-    closed: bool,
+    closed: Cell<bool>,
 }
 
 /// What is kept of a label set for which there is no room.
@@ -72,7 +73,7 @@ impl Traffic {
             traffic: Arc::clone(self),
             series,
             overflow,
-            closed: false,
+            closed: Cell::new(false),
         }
     }
 
@@ -181,8 +182,8 @@ impl ConnectionMetrics {
     }
 
     /// Counts the end, and the failure if the flag is one. Only the first call counts.
-    pub fn close(&mut self, flag: ResponseFlag) {
-        if !std::mem::replace(&mut self.closed, true) {
+    pub fn close(&self, flag: ResponseFlag) {
+        if !self.closed.replace(true) {
             self.traffic.close(&self.series, self.overflow, flag);
         }
     }

@@ -148,7 +148,7 @@ fn an_opened_connection_has_neither_bytes_nor_duration() {
 fn an_early_denial_knows_addresses_direction_and_error_only() {
     let denied = Denied {
         source: address("[2001:db8::1]:5"),
-        destination: address("10.66.0.3:15008"),
+        destination: Some(address("10.66.0.3:15008")),
         direction: Direction::Inbound,
         error: "tls error: no \"certificate\"\nlevel=info",
     };

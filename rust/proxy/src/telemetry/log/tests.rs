@@ -66,7 +66,7 @@ fn access_lines_go_the_same_way() {
     let (logger, written, _) = logger("off,access=warn", None);
     let denied = Denied {
         source: ([127, 0, 0, 1], 1).into(),
-        destination: ([127, 0, 0, 1], 2).into(),
+        destination: Some(([127, 0, 0, 1], 2).into()),
         direction: Direction::Inbound,
         error: "no",
     };

@@ -1,0 +1,157 @@
+//! The production matcher without a data plane: what would happen to a connection, and why.
+//!
+//! JSON in, JSON out: facts are written by people and tools, and an answer is for reading.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use mesh::authorize::ConnectionFacts;
+use mesh::explain::{explain_authorize, explain_route};
+use mesh::identity::Identity;
+use mesh::route::{RouteFacts, Target};
+use mesh::snapshot::MeshSnapshot;
+use mesh::store::MeshStore;
+use mesh::workload::Workload;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::data_plane::Resource;
+use crate::errors;
+
+/// The port on which peers accept HBONE unless the facts say otherwise.
+const HBONE_PORT: u16 = 15008;
+
+/// The mesh as it would be after applying some resources.
+#[pyclass(frozen, module = "ztunnel._ztunnel")]
+pub(crate) struct Mesh(Arc<MeshSnapshot>);
+
+/// What is asked. `source` and `workload` are uids; `target` is `ip:port` or `hostname:port`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Facts {
+    /// Who opens the connection (route).
+    source: Option<String>,
+    /// What it is opened to (route).
+    target: Option<String>,
+    /// Who is asked to take it (authorize).
+    workload: Option<String>,
+    /// Where it comes from (authorize).
+    source_address: Option<SocketAddr>,
+    /// Where it would go (authorize).
+    destination: Option<SocketAddr>,
+    /// Who it is, by certificate (authorize).
+    identity: Option<String>,
+    #[serde(default)]
+    network: String,
+    hbone_port: Option<u16>,
+    /// Which of equally good endpoints: a share of their total weight, 0 to 1.
+    #[serde(default)]
+    choice: f64,
+}
+
+#[pymethods]
+impl Mesh {
+    #[new]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "owned values cross the boundary"
+    )]
+    fn new(py: Python<'_>, resources: Vec<PyRef<'_, Resource>>) -> PyResult<Self> {
+        let resources: Vec<Resource> = resources.iter().map(|each| (**each).clone()).collect();
+        py.detach(|| {
+            let mut store = MeshStore::new();
+            let upserts: Vec<_> = resources.iter().map(Resource::borrow).collect();
+            let applied = store.apply(&upserts, &[]);
+            match applied.rejections.first() {
+                Some(rejection) => Err(errors::value(rejection.to_string())),
+                None => Ok(Self(store.snapshot())),
+            }
+        })
+    }
+
+    fn route<'py>(&self, py: Python<'py>, facts: Vec<u8>) -> PyResult<Bound<'py, PyBytes>> {
+        answer(py, &facts, |facts| self.routed(facts))
+    }
+
+    fn authorize<'py>(&self, py: Python<'py>, facts: Vec<u8>) -> PyResult<Bound<'py, PyBytes>> {
+        answer(py, &facts, |facts| self.authorized(facts))
+    }
+
+    fn explain<'py>(&self, py: Python<'py>, facts: Vec<u8>) -> PyResult<Bound<'py, PyBytes>> {
+        answer(py, &facts, |facts| {
+            let routed = facts.target.is_some().then(|| self.routed(facts));
+            let authorized = facts.workload.is_some().then(|| self.authorized(facts));
+            Ok(json!({
+                "route": routed.transpose()?,
+                "authorize": authorized.transpose()?,
+            }))
+        })
+    }
+
+    fn __repr__(&self) -> String {
+        format!(
+            "Mesh({} workloads, {} services, {} policies)",
+            self.0.workload_count(),
+            self.0.service_count(),
+            self.0.policy_count()
+        )
+    }
+}
+
+impl Mesh {
+    fn routed(&self, facts: &Facts) -> Result<Value, String> {
+        let source = self.workload(facts.source.as_deref(), "source")?;
+        let target = facts.target.as_deref().ok_or("target: missing")?;
+        let target = Target::parse(target)
+            .ok_or_else(|| format!("target: need `ip:port` or `hostname:port`: {target}"))?;
+        let client = source.addresses.first().copied();
+        let route_facts = RouteFacts {
+            source: &source,
+            client: client.unwrap_or(IpAddr::from([0, 0, 0, 0])),
+            target: &target,
+            network: &facts.network,
+            hbone_port: facts.hbone_port.unwrap_or(HBONE_PORT),
+        };
+        let mut choose = |total: u64| {
+            let share = facts.choice.clamp(0.0, 1.0);
+            ((total as f64 * share) as u64).min(total.saturating_sub(1))
+        };
+        let explained = explain_route(&self.0, &route_facts, &mut choose);
+        serde_json::to_value(explained).map_err(|error| error.to_string())
+    }
+
+    fn authorized(&self, facts: &Facts) -> Result<Value, String> {
+        let workload = self.workload(facts.workload.as_deref(), "workload")?;
+        let identity = facts.identity.as_deref().map(Identity::parse).transpose();
+        let connection = ConnectionFacts {
+            source: facts.source_address.ok_or("sourceAddress: missing")?,
+            destination: facts.destination.ok_or("destination: missing")?,
+            identity: identity.map_err(|error| format!("identity: {error}"))?,
+        };
+        let explained = explain_authorize(&self.0, &workload, &connection);
+        serde_json::to_value(explained).map_err(|error| error.to_string())
+    }
+
+    fn workload(&self, uid: Option<&str>, field: &str) -> Result<Arc<Workload>, String> {
+        let uid = uid.ok_or_else(|| format!("{field}: missing"))?;
+        self.0
+            .workload_by_uid(uid)
+            .cloned()
+            .ok_or_else(|| format!("{field}: no such workload: {uid}"))
+    }
+}
+
+fn answer<'py>(
+    py: Python<'py>,
+    facts: &[u8],
+    question: impl FnOnce(&Facts) -> Result<Value, String> + Send,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let json = py.detach(|| {
+        let facts: Facts = serde_json::from_slice(facts)
+            .map_err(|error| errors::value(format!("facts: {error}")))?;
+        question(&facts).map_err(errors::value)
+    })?;
+    Ok(PyBytes::new(py, json.to_string().as_bytes()))
+}

@@ -1,0 +1,503 @@
+//! The data plane as its owner sees it: start, apply, install, drain, stop.
+//!
+//! Owns the worker threads and is the only writer of what they read. Plain Rust, callable from any thread;
+//! `bindings` puts it before Python.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use mesh::decode::{Rejection, Resource};
+use mesh::identity::Identity;
+use mesh::route::Target;
+use mesh::store::MeshStore;
+use tokio::sync::watch;
+
+use crate::capture::WayIn;
+use crate::control::{Event, Events, Phase};
+use crate::settings::{LogFormat, Settings, SettingsError};
+use crate::shared::{OwnAddresses, Shared};
+use crate::sys::{self, ListenOptions, ReusePort};
+use crate::telemetry::log::{self, Filter, Logger, Losses};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::readiness::{Heartbeats, Readiness};
+use crate::telemetry::stats;
+use crate::tls::{CredentialStore, WorkloadCertificate};
+use crate::worker::{self, Listening, Purpose};
+
+/// Connections the kernel keeps for us while we are busy: a storm of 1,000 must not lose its SYNs.
+const BACKLOG: i32 = 4096;
+/// What forced workers get on top of the farewells they give their tunnels, before they are given up.
+const AFTER_FORCE: Duration = Duration::from_secs(6);
+
+/// What readiness waits for beside the workers.
+const SYNC: &str = "state manager";
+const TARGET: &str = "ztunnel";
+
+/// What log lines get to be written in at the end (spec/control.md §13).
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// A running data plane.
+pub struct DataPlane {
+    shared: Arc<Shared>,
+    mesh: Mutex<MeshStore>,
+    threads: Mutex<Threads>,
+}
+
+/// Why a data plane could not start or do what it was told.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A setting cannot be used.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A socket could not be opened, a thread not started.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+impl DataPlane {
+    /// Prepares one; nothing listens before [`Self::start`].
+    ///
+    /// # Errors
+    /// The log cannot be opened, or a setting cannot be used.
+    pub fn new(settings: Settings) -> Result<Self, StartError> {
+        let losses = Arc::new(Losses::default());
+        let log = open_log(&settings, losses.clone())?;
+        if let Err(error) = sys::raise_nofile_limit() {
+            let text = format!("cannot raise the file descriptor limit: {error}");
+            log.warn(TARGET, &text, &[]);
+        }
+        let store = MeshStore::new();
+        let heartbeats = Heartbeats::new(settings.workers);
+        let shared = Arc::new(Shared {
+            mesh: ArcSwap::new(store.snapshot()),
+            mesh_version: watch::Sender::new(0),
+            policy_version: watch::Sender::new(0),
+            phase: watch::Sender::new(Phase::Waiting),
+            credentials: CredentialStore::new(),
+            events: Events::new()?,
+            metrics: Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), losses)),
+            readiness: Arc::new(Readiness::new([SYNC], heartbeats.clone())),
+            heartbeats,
+            own: OnceLock::new(),
+            cut: AtomicUsize::new(0),
+            settings,
+            log,
+        });
+        Ok(Self {
+            shared,
+            mesh: Mutex::new(store),
+            threads: Mutex::default(),
+        })
+    }
+
+    /// Binds every listener, so that a conflict is known before anything runs, then starts the threads. Gives the
+    /// bound addresses by listener name. Traffic waits in the kernel until [`Self::mark_synced`]. Starting twice
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// An address that cannot be bound, a thread that cannot be had.
+    pub fn start(&self) -> Result<BTreeMap<String, SocketAddr>, StartError> {
+        let mut threads = lock(&self.threads);
+        if threads.ended.is_none() {
+            let opened = Opened::open(&self.shared.settings)?;
+            threads.bound = opened.bound.clone();
+            // Set once: only the first start comes here.
+            let _ = self.shared.own.set(OwnAddresses::new(opened.own.clone()));
+            threads.start(&self.shared, opened)?;
+        }
+        Ok(threads.bound.clone())
+    }
+
+    /// Applies configuration: removals first, then what is new or changed. What cannot be used comes back with the
+    /// reason and changes nothing.
+    pub fn apply(&self, resources: &[Resource<'_>], removed: &[(&str, &str)]) -> Vec<Rejection> {
+        let mut store = lock(&self.mesh);
+        let before = self
+            .shared
+            .local_workload()
+            .map(|workload| workload.identity());
+        let applied = store.apply(resources, removed);
+        if applied.changes.is_empty() {
+            return applied.rejections;
+        }
+        self.shared.mesh.store(store.snapshot());
+        drop(store);
+        self.shared
+            .mesh_version
+            .send_modify(|version| *version += 1);
+        if applied.changes.concern_policy() {
+            self.shared
+                .policy_version
+                .send_modify(|version| *version += 1);
+        }
+        let after = self
+            .shared
+            .local_workload()
+            .map(|workload| workload.identity());
+        if before != after {
+            self.report_identities(before, after);
+        }
+        applied.rejections
+    }
+
+    fn report_identities(&self, before: Option<Identity>, after: Option<Identity>) {
+        if let Some(identity) = before {
+            self.shared.events.report(Event::CredentialIdle(identity));
+        }
+        if let Some(identity) = after {
+            let now = false;
+            self.shared
+                .events
+                .report(Event::CredentialWanted { identity, now });
+        }
+    }
+
+    /// The first complete configuration has been applied: traffic may be served.
+    pub fn mark_synced(&self) {
+        self.shared.phase.send_if_modified(|phase| {
+            let waiting = *phase == Phase::Waiting;
+            if waiting {
+                *phase = Phase::Running;
+            }
+            waiting
+        });
+        self.shared.readiness.complete(SYNC);
+    }
+
+    /// Takes a certificate into use: new handshakes show it, running tunnels go on.
+    pub fn install(&self, certificate: WorkloadCertificate) {
+        for warning in certificate.warnings() {
+            self.shared.log.warn(TARGET, warning, &[]);
+        }
+        self.shared.credentials.install(certificate);
+    }
+
+    /// Forgets the certificate of an identity.
+    pub fn forget(&self, identity: &Identity) {
+        self.shared.credentials.forget(identity);
+    }
+
+    /// Readable when [`Self::take_events`] has something to give.
+    #[must_use]
+    pub fn event_descriptor(&self) -> i32 {
+        self.shared.events.descriptor()
+    }
+
+    /// What happened since the last call.
+    #[must_use]
+    pub fn take_events(&self) -> Vec<Event> {
+        self.shared.events.take()
+    }
+
+    /// All metrics as OpenMetrics text.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        self.shared.metrics.encode()
+    }
+
+    /// One part of what is known, as JSON; `None` for a part that does not exist.
+    #[must_use]
+    pub fn dump(&self, section: &str) -> Option<Vec<u8>> {
+        let snapshot = self.shared.snapshot();
+        if section == "certificates" {
+            return Some(
+                serde_json::Value::from(self.certificates())
+                    .to_string()
+                    .into_bytes(),
+            );
+        }
+        snapshot.dump(section)
+    }
+
+    fn certificates(&self) -> Vec<serde_json::Value> {
+        let credentials = &self.shared.credentials;
+        credentials
+            .identities()
+            .iter()
+            .filter_map(|identity| credentials.get(identity))
+            .filter_map(|certificate| serde_json::to_value(certificate.dump()).ok())
+            .collect()
+    }
+
+    /// Seconds since each worker last said that it is alive.
+    #[must_use]
+    pub fn heartbeats(&self) -> Vec<f64> {
+        self.shared
+            .heartbeats
+            .ages()
+            .iter()
+            .map(Duration::as_secs_f64)
+            .collect()
+    }
+
+    /// Stops accepting, lets connections finish until the deadline, then cuts them. Blocks; says whether every
+    /// connection ended by itself.
+    pub fn drain(&self, deadline: Duration) -> bool {
+        self.advance(Phase::Draining);
+        let mut threads = lock(&self.threads);
+        if !threads.await_workers(deadline) {
+            self.advance(Phase::Forced);
+            threads.await_workers(AFTER_FORCE);
+        }
+        self.shared.cut.load(Ordering::Relaxed) == 0
+    }
+
+    /// Ends everything now. Stopping twice changes nothing.
+    pub fn stop(&self) {
+        self.advance(Phase::Forced);
+        let mut threads = lock(&self.threads);
+        threads.await_workers(AFTER_FORCE);
+        threads.stats = None;
+        // A worker that did not end in time is left behind rather than waited for: the process is leaving.
+        for thread in threads.workers.drain(..).filter(JoinHandle::is_finished) {
+            let _ = thread.join();
+        }
+        let _ = self.shared.log.flush(LAST_LINES);
+    }
+
+    fn advance(&self, to: Phase) {
+        self.shared.phase.send_if_modified(|phase| {
+            let forward = *phase < to;
+            if forward {
+                *phase = to;
+            }
+            forward
+        });
+    }
+}
+
+impl Drop for DataPlane {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// What has been bound, by worker.
+struct Opened {
+    listeners: Vec<Vec<Listening>>,
+    bound: BTreeMap<String, SocketAddr>,
+    /// Where traffic comes in.
+    own: Vec<SocketAddr>,
+    stats: stats::Listeners,
+}
+
+impl Opened {
+    fn open(settings: &Settings) -> Result<Self, StartError> {
+        let mut opened = Self {
+            listeners: (0..settings.workers).map(|_| Vec::new()).collect(),
+            bound: BTreeMap::new(),
+            own: Vec::new(),
+            stats: stats::Listeners::default(),
+        };
+        let listeners = &settings.listeners;
+        let source = settings.original_source;
+        if let Some(address) = listeners.inbound {
+            opened.group("inbound", address, source, |transparent| Purpose::Inbound {
+                transparent,
+            })?;
+        }
+        if let Some(address) = listeners.outbound {
+            opened.group("outbound", address, source, |transparent| {
+                Purpose::Outbound(WayIn::Captured { transparent })
+            })?;
+        }
+        if let Some(address) = listeners.socks5 {
+            let way = |_| Purpose::Outbound(WayIn::Socks);
+            opened.group("socks5", address, Some(false), way)?;
+        }
+        for (index, forward) in listeners.forwards.iter().enumerate() {
+            let target = Target::parse(&forward.target).ok_or_else(|| {
+                SettingsError(format!(
+                    "listeners.forwards[{index}].target: need `ip:port` or `hostname:port`: {}",
+                    forward.target
+                ))
+            })?;
+            let way = |_| Purpose::Outbound(WayIn::Forward(target.clone()));
+            let name = format!("forwards[{index}]");
+            opened.group(&name, forward.listen, Some(false), way)?;
+        }
+        opened.stats.metrics = opened.single("metrics", listeners.metrics)?;
+        opened.stats.readiness = opened.single("readiness", listeners.readiness)?;
+        Ok(opened)
+    }
+
+    /// One listener per worker on the same port.
+    fn group(
+        &mut self,
+        name: &str,
+        address: SocketAddr,
+        transparent: Option<bool>,
+        purpose: impl Fn(bool) -> Purpose,
+    ) -> Result<(), StartError> {
+        let options = ListenOptions {
+            reuse_port: ReusePort::First,
+            transparent,
+            backlog: BACKLOG,
+            mark: None,
+        };
+        let group = sys::listen_group(address, self.listeners.len(), &options)?;
+        for (worker, listener) in group.into_iter().enumerate() {
+            let bound = listener.socket.local_addr()?;
+            if worker == 0 {
+                self.bound.insert(name.into(), bound);
+                self.own.push(bound);
+            }
+            self.listeners[worker].push(Listening {
+                purpose: purpose(listener.transparent),
+                socket: listener.socket,
+                name: name.into(),
+            });
+        }
+        Ok(())
+    }
+
+    fn single(
+        &mut self,
+        name: &str,
+        address: Option<SocketAddr>,
+    ) -> Result<Option<TcpListener>, StartError> {
+        let Some(address) = address else {
+            return Ok(None);
+        };
+        let listener = sys::listen(address, &ListenOptions::default())?;
+        self.bound
+            .insert(name.into(), listener.socket.local_addr()?);
+        Ok(Some(listener.socket))
+    }
+}
+
+/// Everything that runs, and how it says that it ended.
+#[derive(Default)]
+struct Threads {
+    bound: BTreeMap<String, SocketAddr>,
+    workers: Vec<JoinHandle<()>>,
+    running: usize,
+    ended: Option<mpsc::Receiver<usize>>,
+    stats: Option<Stats>,
+}
+
+impl Threads {
+    fn start(&mut self, shared: &Arc<Shared>, opened: Opened) -> std::io::Result<()> {
+        let (sender, ended) = mpsc::channel();
+        self.ended = Some(ended);
+        for (id, listeners) in opened.listeners.into_iter().enumerate() {
+            let (shared, sender) = (shared.clone(), sender.clone());
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{id}"))
+                .spawn(move || {
+                    run_worker(id, &shared, listeners);
+                    // Failing means that the data plane was dropped meanwhile.
+                    let _ = sender.send(id);
+                })?;
+            self.workers.push(thread);
+            self.running += 1;
+        }
+        self.stats = Some(Stats::start(shared, opened.stats)?);
+        Ok(())
+    }
+
+    /// Waits for every worker to end; says whether all did.
+    fn await_workers(&mut self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        while self.running > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.ended.as_ref().map(|ended| ended.recv_timeout(left)) {
+                Some(Ok(_)) => self.running -= 1,
+                Some(Err(_)) | None => return false,
+            }
+        }
+        true
+    }
+}
+
+/// The thread that answers scrapes and probes. Ends when dropped.
+struct Stats {
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Stats {
+    fn start(shared: &Arc<Shared>, listeners: stats::Listeners) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let state = stats::State {
+            metrics: shared.metrics.clone(),
+            readiness: shared.readiness.clone(),
+            logger: shared.log.clone(),
+        };
+        let log = shared.log.clone();
+        let (stop, stopped) = watch::channel(false);
+        let thread = std::thread::Builder::new()
+            .name("stats".into())
+            .spawn(move || {
+                if let Err(error) = runtime.block_on(stats::serve(listeners, state, stopped)) {
+                    log.error(
+                        TARGET,
+                        &format!("metrics and readiness failed: {error}"),
+                        &[],
+                    );
+                }
+            })?;
+        let thread = Some(thread);
+        Ok(Self { stop, thread })
+    }
+}
+
+impl Drop for Stats {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been printed; there is nothing to add.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A panic costs one worker's connections, not the process; the owner is told and decides.
+fn run_worker(id: usize, shared: &Arc<Shared>, listeners: Vec<Listening>) {
+    let run = AssertUnwindSafe(|| worker::run(id, shared.clone(), listeners));
+    let failed = match catch_unwind(run) {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => format!("worker {id} failed: {error}"),
+        Err(_) => format!("worker {id} panicked"),
+    };
+    shared.log.error(TARGET, &failed, &[]);
+    shared.events.report(Event::WorkerFailed { worker: id });
+}
+
+fn open_log(settings: &Settings, losses: Arc<Losses>) -> Result<Logger, StartError> {
+    let mut filter = settings.log_level.clone();
+    if settings.access_log.format == LogFormat::Off {
+        filter.push_str(",access=off");
+    }
+    let filter = filter
+        .parse::<Filter>()
+        .map_err(|error| SettingsError(format!("logLevel: {error}")))?;
+    let output = match &settings.access_log.path {
+        Some(path) => log::Output::File(path.clone()),
+        None => log::Output::Stdout,
+    };
+    let format = match settings.access_log.format {
+        LogFormat::Json => log::Format::Json,
+        LogFormat::Off | LogFormat::Plain => log::Format::Plain,
+    };
+    let settings = log::Settings {
+        format,
+        output,
+        filter,
+    };
+    Ok(Logger::start(settings, losses)?)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What a panic left behind is still a whole value: both are changed by single assignments.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,121 @@
+//! What went wrong with a connection: at which stage, on whose side, in one sentence.
+//!
+//! Not a list of every failure in the crate: a failure is described where it is seen and carried here. The stage
+//! alone decides the response flag (spec/dataplane.md §14); the sentence is what access log and operator read.
+
+use std::fmt;
+
+use crate::telemetry::ResponseFlag;
+
+/// A step in a connection's life, named as in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// SOCKS negotiation.
+    Negotiation,
+    /// Finding the workload, the service, the route.
+    Lookup,
+    /// Having a certificate of our own.
+    Identity,
+    /// Authorization, at the start or after a change.
+    Policy,
+    /// The TCP connection to the next hop.
+    Dial,
+    /// The same, but nobody answered: usually a network policy that blocks port 15008.
+    DialTimeout,
+    /// TLS with the peer.
+    Handshake,
+    /// HTTP/2 with the peer.
+    Tunnel,
+    /// The peer's answer to CONNECT.
+    Connect,
+    /// Bytes in both directions.
+    Relay,
+    /// Ended by our own shutdown.
+    Drain,
+}
+
+/// Which neighbour a failure belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Who opened the connection to us.
+    Downstream,
+    /// Whom we connect to.
+    Upstream,
+    /// Ourselves.
+    Local,
+}
+
+/// A connection's failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Error {
+    /// Where in the connection's life.
+    pub(crate) stage: Stage,
+    /// On whose side.
+    pub(crate) side: Side,
+    /// Short stable name for metrics, `[a-z_]+`.
+    pub(crate) reason: &'static str,
+    text: String,
+}
+
+impl Error {
+    /// Describes a failure.
+    pub(crate) fn new(
+        stage: Stage,
+        side: Side,
+        reason: &'static str,
+        text: impl Into<String>,
+    ) -> Self {
+        Self {
+            stage,
+            side,
+            reason,
+            text: text.into(),
+        }
+    }
+
+    /// The label that operators filter by (spec/dataplane.md §14).
+    #[must_use]
+    pub(crate) fn flag(&self) -> ResponseFlag {
+        match self.stage {
+            Stage::Policy => ResponseFlag::Deny,
+            Stage::Identity => ResponseFlag::IdentityError,
+            Stage::DialTimeout => ResponseFlag::NetworkPolicy,
+            Stage::Tunnel => ResponseFlag::H2HandshakeFailure,
+            Stage::Drain => ResponseFlag::None,
+            Stage::Negotiation
+            | Stage::Lookup
+            | Stage::Dial
+            | Stage::Handshake
+            | Stage::Connect
+            | Stage::Relay => ResponseFlag::Connect,
+        }
+    }
+
+    /// The connection outlived the drain's deadline.
+    pub(crate) fn drained() -> Self {
+        Self::new(
+            Stage::Drain,
+            Side::Local,
+            "drain",
+            "connection closed due to connection drain",
+        )
+    }
+
+    /// A change of policy ended a running connection.
+    pub(crate) fn policy_changed() -> Self {
+        Self::new(
+            Stage::Policy,
+            Side::Local,
+            "policy_change",
+            "connection closed due to policy change",
+        )
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Error {}

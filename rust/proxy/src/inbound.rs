@@ -1,0 +1,403 @@
+//! Peers' tunnels on their way in: 15008.
+//!
+//! The order of checks is a contract with every peer (spec/dataplane.md §3.2); [`Request::handle`] is that order.
+//! Counterpart: `outbound.rs` on the other node.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use hbone::headers::{Authority, Baggage, Forwarded};
+use hbone::{RequestHead, ResponseHead};
+use mesh::authorize::{ConnectionFacts, Verdict, authorize};
+use mesh::identity::Identity;
+use mesh::route::{InboundFacts, InboundRoute, Target, inbound};
+use mesh::workload::Workload;
+use tokio::net::TcpStream;
+use tokio::task::spawn_local;
+use tokio::time::timeout;
+
+use crate::connection::{ConnectionRecord, Source, baggage_of};
+use crate::connections::{Guarded, Registration};
+use crate::error::{Error, Side, Stage};
+use crate::outbound::patience;
+use crate::relay::RelayEnd;
+use crate::relay::abort::abort;
+use crate::relay::halves::Halves;
+use crate::sys;
+use crate::telemetry::Reporter;
+use crate::telemetry::access_log::Direction;
+use crate::telemetry::log::Level;
+use crate::telemetry::metrics::{self, Handshake};
+use crate::tls::Session;
+use crate::tunnel::{TunnelEnd, TunnelStream, server};
+use crate::worker::Worker;
+
+/// Tunnels of one worker at once, in handshake or open: beyond it new ones are refused at the door.
+const MAX_TUNNELS: usize = 16 * 1024;
+
+/// What is the same for every stream of a tunnel.
+struct Peer {
+    worker: Rc<Worker>,
+    /// The other node.
+    address: SocketAddr,
+    /// Where it reached us: the workload's address, port 15008.
+    local: SocketAddr,
+    /// The listener may keep the client's address toward the application.
+    transparent: bool,
+}
+
+/// Serves one accepted connection, from TLS to the end of its last stream.
+pub(crate) async fn serve(
+    worker: Rc<Worker>,
+    socket: TcpStream,
+    address: SocketAddr,
+    transparent: bool,
+) {
+    let _open = worker.shared.metrics.socket(Reporter::Destination);
+    // Failing means that the peer has gone; the handshake says so.
+    let _ = sys::set_accepted_options(&socket, worker.shared.keepalive().as_ref());
+    let Ok(local) = socket.local_addr() else {
+        return;
+    };
+    let peer = Rc::new(Peer {
+        worker: worker.clone(),
+        address: sys::canonical(address),
+        local: sys::canonical(local),
+        transparent,
+    });
+    let failure = match peer.session().await {
+        Err(error) => Some(error),
+        Ok(session) => {
+            let end = peer.tunnel(socket, session).await;
+            handshake_failure(&end)
+        }
+    };
+    let result = match &failure {
+        Some(error) if error.reason == "handshake_timeout" => Handshake::TimedOut,
+        Some(error) if error.stage == Stage::Handshake => Handshake::Failed,
+        Some(_) | None => Handshake::Completed,
+    };
+    let inbound = metrics::Side::Inbound;
+    worker.shared.metrics.handshake(inbound, result);
+    if let Some(error) = failure {
+        peer.deny(&error);
+    }
+}
+
+/// What a tunnel's end says about the handshake; an end after it is each stream's own matter.
+fn handshake_failure(end: &TunnelEnd) -> Option<Error> {
+    let (stage, reason) = match end {
+        TunnelEnd::Tls(error) => (Stage::Handshake, error.reason()),
+        TunnelEnd::HandshakeTimeout(_) => (Stage::Handshake, "handshake_timeout"),
+        TunnelEnd::PrefaceTimeout(_) => (Stage::Tunnel, "preface_timeout"),
+        TunnelEnd::Http2(_) => (Stage::Tunnel, "http2"),
+        TunnelEnd::PingTimeout => (Stage::Tunnel, "ping_timeout"),
+        _ => return None,
+    };
+    Some(Error::new(stage, Side::Downstream, reason, end.to_string()))
+}
+
+impl Peer {
+    /// Our side of the handshake: the local workload's certificate as it is now.
+    async fn session(&self) -> Result<Session, Error> {
+        if self.worker.tunnels.len() >= MAX_TUNNELS {
+            let text = format!("too many tunnels on this worker: {MAX_TUNNELS}");
+            return Err(Error::new(Stage::Tunnel, Side::Local, "overload", text));
+        }
+        let workload = self.worker.local_workload().await?;
+        let certificate = self.worker.certificate(&workload.identity()).await?;
+        Session::server(certificate.server()).map_err(|error| {
+            let text = format!("tls error: {error}");
+            Error::new(Stage::Identity, Side::Local, "tls_config", text)
+        })
+    }
+
+    async fn tunnel(self: &Rc<Self>, socket: TcpStream, session: Session) -> Rc<TunnelEnd> {
+        let shared = &self.worker.shared;
+        let (engine, timeouts) = (shared.server_engine(), shared.timeouts());
+        let tunnels = &self.worker.tunnels;
+        server::serve(
+            socket,
+            session,
+            engine,
+            timeouts,
+            tunnels,
+            |stream, request| {
+                let request = Request {
+                    peer: self.clone(),
+                    stream,
+                    head: request.head,
+                    started: Instant::now(),
+                    registration: self.worker.connections.register(),
+                };
+                spawn_local(request.serve());
+            },
+        )
+        .await
+    }
+
+    fn deny(&self, error: &Error) {
+        let shared = &self.worker.shared;
+        shared.metrics.refused(metrics::Side::Inbound, error.reason);
+        shared.deny_early(Direction::Inbound, self.address, Some(self.local), error);
+    }
+}
+
+/// One CONNECT.
+struct Request {
+    peer: Rc<Peer>,
+    stream: TunnelStream,
+    head: RequestHead,
+    started: Instant,
+    registration: Registration,
+}
+
+/// A request that was turned down: what the peer is told, what the log says.
+struct Refusal {
+    status: u16,
+    error: Error,
+    /// Present once the request had come far enough to count as a connection.
+    record: Option<ConnectionRecord>,
+}
+
+impl Refusal {
+    fn early(status: u16, reason: &'static str, text: impl Into<String>) -> Self {
+        Self {
+            status,
+            error: Error::new(Stage::Lookup, Side::Downstream, reason, text),
+            record: None,
+        }
+    }
+}
+
+impl Request {
+    async fn serve(self) {
+        let handled = tokio::select! {
+            biased;
+            error = self.registration.cut() => Err(Refusal { status: 503, error, record: None }),
+            handled = self.handle() => handled,
+        };
+        match handled {
+            Ok((application, record)) => self.relay(application, record).await,
+            Err(refusal) => self.refuse(refusal),
+        }
+    }
+
+    /// The checks, in the order that peers rely on.
+    async fn handle(&self) -> Result<(Rc<TcpStream>, ConnectionRecord), Refusal> {
+        let target = self.target()?;
+        let workload = self.local_workload().await?;
+        let next = self.next_hop(&workload, &target)?;
+        let record = self.record(&workload, &target, &next);
+        let facts = self.facts(&next);
+        // Registered first: a policy that changes between the two lines ends the connection instead of missing it.
+        self.registration.guard(Guarded {
+            workload: workload.uid.clone(),
+            facts: facts.clone(),
+        });
+        if let Err(error) = self.authorize(&workload, &facts) {
+            return Err(Refusal {
+                status: 401,
+                error,
+                record: Some(record),
+            });
+        }
+        match self.dial(next.destination).await {
+            Ok(application) => {
+                self.accept(&workload);
+                Ok((Rc::new(application), record))
+            }
+            Err(error) => Err(Refusal {
+                status: 503,
+                error,
+                record: Some(record),
+            }),
+        }
+    }
+
+    fn target(&self) -> Result<Target, Refusal> {
+        if self.head.method != "CONNECT" {
+            let text = format!("expected method CONNECT, got {}", self.head.method);
+            return Err(Refusal::early(400, "method", text));
+        }
+        let authority = self.head.authority.as_deref().unwrap_or_default();
+        match Authority::parse(authority) {
+            Ok(Authority::Address(address)) => Ok(Target::Address(sys::canonical(address))),
+            Ok(Authority::Host { host, port }) => Ok(Target::Host {
+                hostname: host,
+                port,
+            }),
+            Err(_) => Err(Refusal::early(
+                400,
+                "authority",
+                format!("no valid authority pseudo header: {authority}"),
+            )),
+        }
+    }
+
+    async fn local_workload(&self) -> Result<Arc<Workload>, Refusal> {
+        self.peer
+            .worker
+            .local_workload()
+            .await
+            .map_err(|error| Refusal {
+                status: 503,
+                error,
+                record: None,
+            })
+    }
+
+    fn next_hop(&self, workload: &Workload, target: &Target) -> Result<InboundRoute, Refusal> {
+        let shared = &self.peer.worker.shared;
+        inbound(
+            &shared.snapshot(),
+            &InboundFacts {
+                local: workload,
+                local_address: self.peer.local.ip(),
+                target,
+                network: &shared.settings.network,
+                reserved_ports: shared.reserved_ports(),
+            },
+        )
+        .map_err(|refusal| Refusal::early(refusal.status(), "destination", refusal.to_string()))
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        self.stream.tunnel().peer()
+    }
+
+    fn record(
+        &self,
+        workload: &Arc<Workload>,
+        target: &Target,
+        next: &InboundRoute,
+    ) -> ConnectionRecord {
+        let peer = &self.peer;
+        let shared = &peer.worker.shared;
+        let network = &shared.settings.network;
+        // A gateway speaks for a workload of another network, whose address means nothing here.
+        let from_gateway = self
+            .head
+            .fields
+            .get("x-forwarded-network")
+            .and_then(|value| std::str::from_utf8(value).ok())
+            .is_some_and(|other| !other.eq_ignore_ascii_case(network));
+        let snapshot = shared.snapshot();
+        let known = (!from_gateway)
+            .then(|| snapshot.workload_by_address(network, peer.address.ip()))
+            .flatten();
+        let source = Source {
+            identity: self.identity(),
+            workload: known.cloned(),
+            baggage: Baggage::parse(self.head.fields.all("baggage")).unwrap_or_default(),
+        };
+        let host = self.head.fields.get("forwarded").and_then(Forwarded::host);
+        let service = mesh::route::guess_service(
+            &next.candidates,
+            host.as_deref(),
+            next.destination.port(),
+            &workload.uid,
+        );
+        ConnectionRecord::inbound(
+            shared,
+            self.started,
+            (peer.address, peer.local),
+            source,
+            workload,
+            target,
+            service,
+        )
+    }
+
+    fn facts(&self, next: &InboundRoute) -> ConnectionFacts {
+        ConnectionFacts {
+            source: self.peer.address,
+            destination: next.destination,
+            identity: self.identity(),
+        }
+    }
+
+    fn authorize(&self, workload: &Workload, facts: &ConnectionFacts) -> Result<(), Error> {
+        let decision = authorize(&self.peer.worker.shared.snapshot(), workload, facts);
+        for note in &decision.notes {
+            let policy = [("policy", note.policy().into())];
+            let log = &self.peer.worker.shared.log;
+            log.debug("rbac", &note.to_string(), &policy);
+        }
+        match decision.verdict {
+            Verdict::Allow => Ok(()),
+            Verdict::Deny(reason) => {
+                let text = format!("connection closed due to policy rejection: {reason}");
+                Err(Error::new(Stage::Policy, Side::Local, "policy", text))
+            }
+        }
+    }
+
+    async fn dial(&self, destination: SocketAddr) -> Result<TcpStream, Error> {
+        let shared = &self.peer.worker.shared;
+        let source: Option<IpAddr> = self.peer.transparent.then(|| self.peer.address.ip());
+        let failed = |error: &io::Error| {
+            let text = format!("connection failed: {error}");
+            Error::new(Stage::Dial, Side::Upstream, "dial", text)
+        };
+        let mark = shared.settings.packet_mark;
+        let socket = sys::socket_for_dial(destination, source, mark, shared.keepalive().as_ref())
+            .map_err(|error| failed(&error))?;
+        if let Some(error) = &socket.source_lost {
+            let text = format!("cannot keep the client's address toward {destination}: {error}");
+            shared
+                .log
+                .repeating(Level::Warn, "source_lost", "proxy::inbound", &text, &[]);
+        }
+        match timeout(shared.settings.deadlines.dial, socket.connect()).await {
+            Ok(connected) => connected.map_err(|error| failed(&error)),
+            Err(_) => Err(failed(&io::Error::new(
+                io::ErrorKind::TimedOut,
+                "deadline has elapsed",
+            ))),
+        }
+    }
+
+    fn accept(&self, workload: &Workload) {
+        let mut head = ResponseHead::status(200);
+        head.fields.push("baggage", baggage_of(workload).encode());
+        self.stream.respond(&head, false);
+    }
+
+    async fn relay(self, application: Rc<TcpStream>, record: ConnectionRecord) {
+        self.stream
+            .attach(application.clone(), record.received.clone());
+        let end = Halves::new(&self.stream, &application, Side::Upstream, &record.sent)
+            .run(self.registration.cut())
+            .await;
+        match &end {
+            RelayEnd::Finished | RelayEnd::Reset(_) => record.close(Ok(())),
+            RelayEnd::Failed(error) | RelayEnd::Cut(error) => record.close(Err(error)),
+        }
+        // Resets the stream unless both sides have finished.
+        drop(self.stream);
+        if !matches!(end, RelayEnd::Finished) {
+            abort(application, patience(&end, Side::Upstream)).await;
+        }
+    }
+
+    fn refuse(self, refusal: Refusal) {
+        let Refusal {
+            status,
+            error,
+            record,
+        } = refusal;
+        self.stream.respond(&ResponseHead::status(status), true);
+        match record {
+            Some(record) => {
+                let shared = &self.peer.worker.shared;
+                shared.metrics.refused(metrics::Side::Inbound, error.reason);
+                record.close(Err(&error));
+            }
+            None => self.peer.deny(&error),
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! Applications' connections on their way out: 15001, SOCKS5, explicit ports.
+//!
+//! Accept, target, route, tunnel or dial, relay. Counterpart: `inbound.rs` on the other node.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hbone::headers::{Forwarded, TraceParent};
+use hbone::{ErrorCode, Fields, RequestHead};
+use mesh::route::{Route, RouteFacts, Target, route};
+use mesh::workload::Workload;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::capture::WayIn;
+use crate::capture::socks5::Outcome;
+use crate::connection::{ConnectionRecord, baggage_of};
+use crate::connections::Registration;
+use crate::error::{Error, Side, Stage};
+use crate::relay::abort::{abort, abort_now};
+use crate::relay::halves::Halves;
+use crate::relay::{PATIENCE, RelayEnd, copy};
+use crate::sys;
+use crate::telemetry::Reporter;
+use crate::telemetry::access_log::Direction;
+use crate::telemetry::metrics;
+use crate::tls::Session;
+use crate::tunnel::pool::PoolKey;
+use crate::tunnel::{StreamEnd, TunnelStream};
+use crate::worker::Worker;
+
+/// How long a SOCKS reply may take to arrive before the connection is reset behind it.
+const LAST_REPLY: Duration = Duration::from_secs(1);
+
+/// One connection, from accept to its end.
+pub(crate) async fn serve(
+    worker: Rc<Worker>,
+    socket: TcpStream,
+    client: SocketAddr,
+    way: Rc<WayIn>,
+) {
+    let _open = worker.shared.metrics.socket(Reporter::Source);
+    let registration = worker.connections.register();
+    // Failing means that the client has gone; the first read says so.
+    let _ = sys::set_accepted_options(&socket, worker.shared.keepalive().as_ref());
+    let connection = Connection {
+        application: Rc::new(socket),
+        client: sys::canonical(client),
+        started: Instant::now(),
+        worker,
+        registration,
+    };
+    connection.run(&way).await;
+}
+
+struct Connection {
+    worker: Rc<Worker>,
+    application: Rc<TcpStream>,
+    client: SocketAddr,
+    started: Instant,
+    registration: Registration,
+}
+
+/// The next hop, connected.
+enum Upstream {
+    Stream(TunnelStream),
+    Socket(Rc<TcpStream>),
+}
+
+/// A connection that could not be made, with the record if it had come so far.
+struct Failed {
+    error: Error,
+    record: Option<ConnectionRecord>,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            record: None,
+        }
+    }
+}
+
+impl Connection {
+    async fn run(self, way: &WayIn) {
+        let opened = tokio::select! {
+            biased;
+            error = self.registration.cut() => Err((error.into(), None)),
+            opened = self.open(way) => opened,
+        };
+        match opened {
+            Ok((upstream, record)) => {
+                if way
+                    .confirm(&self.application, Outcome::Succeeded)
+                    .await
+                    .is_err()
+                {
+                    record.close(Ok(()));
+                    return;
+                }
+                self.relay(upstream, record).await;
+            }
+            Err((failed, target)) => self.refuse(way, failed, target).await,
+        }
+    }
+
+    async fn open(
+        &self,
+        way: &WayIn,
+    ) -> Result<(Upstream, ConnectionRecord), (Failed, Option<SocketAddr>)> {
+        let target = way
+            .target(&self.application, &self.worker)
+            .await
+            .map_err(|error| (error.into(), None))?;
+        let address = match &target {
+            Target::Address(address) => Some(*address),
+            Target::Host { .. } => None,
+        };
+        self.connect(&target)
+            .await
+            .map_err(|failed| (failed, address))
+    }
+
+    async fn connect(&self, target: &Target) -> Result<(Upstream, ConnectionRecord), Failed> {
+        let worker = &self.worker;
+        worker.refuse_self_call(target)?;
+        let source = worker.local_workload().await?;
+        let settings = &worker.shared.settings;
+        let route = route(
+            &worker.shared.snapshot(),
+            &RouteFacts {
+                source: &source,
+                client: self.client.ip(),
+                target,
+                network: &settings.network,
+                hbone_port: settings.hbone_port,
+            },
+            &mut |total| worker.random.below(total),
+        )
+        .map_err(|error| Error::new(Stage::Lookup, Side::Local, "no_route", error.to_string()))?;
+        let record =
+            ConnectionRecord::outbound(&worker.shared, self.started, self.client, &source, &route);
+        let upstream = match &route {
+            Route::Hbone { .. } => self.tunnel(&source, &route).await.map(Upstream::Stream),
+            Route::Passthrough { destination, .. } => {
+                self.dial(*destination).await.map(Upstream::Socket)
+            }
+        };
+        match upstream {
+            Ok(upstream) => Ok((upstream, record)),
+            Err(error) => Err(Failed {
+                error,
+                record: Some(record),
+            }),
+        }
+    }
+
+    /// Opens a stream through the mesh and waits for the peer to agree.
+    async fn tunnel(&self, source: &Arc<Workload>, route: &Route) -> Result<TunnelStream, Error> {
+        let Route::Hbone {
+            peer,
+            authority,
+            expected,
+            service,
+            ..
+        } = route
+        else {
+            unreachable!("only called for a tunnelled route");
+        };
+        let worker = &self.worker;
+        let identity = source.identity();
+        let certificate = worker.certificate(&identity).await?;
+        let key = PoolKey {
+            source: identity,
+            expected: expected.clone(),
+            peer: *peer,
+            client: self.client.ip(),
+        };
+        let host = service.as_ref().map(|service| &*service.hostname);
+        let trace = TraceParent {
+            trace: u128::from(worker.random.next()) << 64 | u128::from(worker.random.next()),
+            parent: worker.random.next(),
+        };
+        let fields = Fields::default()
+            .with("baggage", baggage_of(source).encode())
+            .with("forwarded", Forwarded::encode(self.client, host))
+            .with("traceparent", trace.encode());
+        let head = RequestHead::connect(authority.to_string(), fields);
+        let session = || Session::client(certificate.client(&key.expected));
+        let mut last = None;
+        // A tunnel that others used may end while our request is on its way. Nothing of the application has been
+        // sent yet, so the request can be made once more, in another tunnel.
+        for _ in 0..2 {
+            let checkout = worker.pool.open(&key, &head, session).await?;
+            match self.answer(&checkout.stream).await {
+                Ok(()) => return Ok(checkout.stream),
+                Err(NoAnswer::Refused(error)) => return Err(error),
+                Err(NoAnswer::Lost(error)) if !checkout.reused => return Err(error),
+                Err(NoAnswer::Lost(error)) => last = Some(error),
+            }
+        }
+        Err(last.expect("the loop ran"))
+    }
+
+    async fn answer(&self, stream: &TunnelStream) -> Result<(), NoAnswer> {
+        let deadline = self.worker.shared.settings.deadlines.connect;
+        let Ok(response) = timeout(deadline, stream.response()).await else {
+            return Err(NoAnswer::Refused(Error::new(
+                Stage::Connect,
+                Side::Upstream,
+                "connect_timeout",
+                format!("http2 failed: no answer to CONNECT after {deadline:?}"),
+            )));
+        };
+        match response {
+            Ok(head) if head.status == 200 => Ok(()),
+            Ok(head) => Err(NoAnswer::Refused(status_error(head.status))),
+            Err(StreamEnd::Reset(ErrorCode::RefusedStream)) => Err(NoAnswer::Lost(reset_error(
+                "h2 failed: stream refused by peer",
+            ))),
+            Err(StreamEnd::Reset(code)) => Err(NoAnswer::Refused(reset_error(&format!(
+                "h2 failed: stream reset by peer: {code}"
+            )))),
+            Err(StreamEnd::Lost(end)) => {
+                Err(NoAnswer::Lost(reset_error(&format!("h2 failed: {end}"))))
+            }
+        }
+    }
+
+    async fn dial(&self, destination: SocketAddr) -> Result<Rc<TcpStream>, Error> {
+        let shared = &self.worker.shared;
+        let failed = |error: &io::Error| {
+            let reason = match error.kind() {
+                io::ErrorKind::TimedOut => "dial_timeout",
+                io::ErrorKind::ConnectionRefused => "dial_refused",
+                _ => "dial",
+            };
+            let text = format!("connection failed: {error}: {destination}");
+            Error::new(Stage::Dial, Side::Upstream, reason, text)
+        };
+        let mark = shared.settings.packet_mark;
+        let socket = sys::socket_for_dial(destination, None, mark, shared.keepalive().as_ref())
+            .map_err(|error| failed(&error))?;
+        match timeout(shared.settings.deadlines.dial, socket.connect()).await {
+            Ok(Ok(socket)) => Ok(Rc::new(socket)),
+            Ok(Err(error)) => Err(failed(&error)),
+            Err(_) => Err(failed(&io::Error::new(
+                io::ErrorKind::TimedOut,
+                "deadline has elapsed",
+            ))),
+        }
+    }
+
+    async fn relay(self, upstream: Upstream, record: ConnectionRecord) {
+        let application = self.application.clone();
+        let cut = self.registration.cut();
+        let end = match &upstream {
+            Upstream::Stream(stream) => {
+                stream.attach(application.clone(), record.sent.clone());
+                Halves::new(stream, &application, Side::Downstream, &record.received)
+                    .run(cut)
+                    .await
+            }
+            Upstream::Socket(socket) => {
+                let flows = (&*record.received, &*record.sent);
+                copy::copy(&application, socket, flows, cut).await
+            }
+        };
+        match &end {
+            RelayEnd::Finished | RelayEnd::Reset(_) => record.close(Ok(())),
+            RelayEnd::Failed(error) | RelayEnd::Cut(error) => record.close(Err(error)),
+        }
+        if let (Upstream::Socket(socket), false) = (&upstream, matches!(end, RelayEnd::Finished)) {
+            let patience = patience(&end, Side::Upstream);
+            abort(socket.clone(), patience).await;
+        }
+        // Resets the stream unless both sides have finished.
+        drop(upstream);
+        if !matches!(end, RelayEnd::Finished) {
+            abort(application, patience(&end, Side::Downstream)).await;
+        }
+    }
+
+    /// Tells the application that there will be no connection: never by a FIN, which reads as an empty answer.
+    async fn refuse(self, way: &WayIn, failed: Failed, target: Option<SocketAddr>) {
+        let Failed { error, record } = failed;
+        let shared = &self.worker.shared;
+        shared
+            .metrics
+            .refused(metrics::Side::Outbound, error.reason);
+        match record {
+            Some(record) => record.close(Err(&error)),
+            None => shared.deny_early(Direction::Outbound, self.client, target, &error),
+        }
+        // A negotiation that failed has had its reply.
+        let told = error.stage == Stage::Negotiation
+            || way
+                .confirm(&self.application, socks_outcome(&error))
+                .await
+                .is_ok();
+        if told {
+            abort(self.application, LAST_REPLY).await;
+        } else {
+            abort_now(&self.application);
+        }
+    }
+}
+
+/// A request that no answer came to.
+enum NoAnswer {
+    /// The peer decided.
+    Refused(Error),
+    /// The tunnel or the peer never got to deciding.
+    Lost(Error),
+}
+
+/// Bytes before a reset get time to arrive, but not at a side that is gone, and not after a policy's cut.
+pub(crate) fn patience(end: &RelayEnd, side: Side) -> Duration {
+    match end {
+        RelayEnd::Cut(_) => Duration::ZERO,
+        RelayEnd::Reset(from) if *from == side => Duration::ZERO,
+        _ => PATIENCE,
+    }
+}
+
+fn status_error(status: u16) -> Error {
+    let (phrase, reason) = match status {
+        400 => ("Bad Request", "refused_400"),
+        401 => ("Unauthorized", "refused_401"),
+        403 => ("Forbidden", "refused_403"),
+        404 => ("Not Found", "refused_404"),
+        500 => ("Internal Server Error", "refused_500"),
+        502 => ("Bad Gateway", "refused_502"),
+        503 => ("Service Unavailable", "refused_503"),
+        504 => ("Gateway Timeout", "refused_504"),
+        _ => ("", "refused"),
+    };
+    let text = format!("http status: {status} {phrase}");
+    Error::new(Stage::Connect, Side::Upstream, reason, text.trim_end())
+}
+
+fn reset_error(text: &str) -> Error {
+    Error::new(Stage::Tunnel, Side::Upstream, "connect_lost", text)
+}
+
+fn socks_outcome(error: &Error) -> Outcome {
+    match (error.stage, error.reason) {
+        (Stage::Policy, _) | (_, "refused_401" | "refused_403" | "self_call") => {
+            Outcome::NotAllowed
+        }
+        (Stage::DialTimeout, _) | (_, "dial_timeout" | "connect_timeout") => Outcome::TimedOut,
+        (Stage::Dial, _) | (_, "refused_503") => Outcome::ConnectionRefused,
+        (Stage::Lookup, _) => Outcome::HostUnreachable,
+        _ => Outcome::GeneralFailure,
+    }
+}

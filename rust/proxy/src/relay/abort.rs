@@ -1,0 +1,32 @@
+//! Closing a socket so that its peer sees a RST.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
+
+use crate::sys;
+
+/// How often the send queue is looked at while it drains.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Closes with a RST once the peer's kernel holds everything that was written, or when `patience` is over.
+///
+/// A close with SO_LINGER 0 throws the send queue away, so a RST sent at once would overtake the bytes before it.
+pub(crate) async fn abort(socket: Rc<TcpStream>, patience: Duration) {
+    let deadline = Instant::now() + patience;
+    let mut pause = LOOK;
+    // There is no readiness event for an empty send queue.
+    while sys::unsent_bytes(&*socket).unwrap_or(0) > 0 && Instant::now() < deadline {
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(100));
+    }
+    abort_now(&socket);
+}
+
+/// Makes the coming close a RST, without waiting for anything.
+pub(crate) fn abort_now(socket: &TcpStream) {
+    // Failing means that the socket is gone already.
+    let _ = sys::abort_on_close(socket);
+}

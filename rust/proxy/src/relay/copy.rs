@@ -1,0 +1,199 @@
+//! Two sockets joined: traffic that leaves the mesh or stays outside the tunnel.
+//!
+//! The plain version: read, write. Counterpart of `halves.rs`, with the same rules for ends.
+
+use std::future::Future;
+use std::io;
+use std::net::Shutdown;
+use std::pin::pin;
+use std::rc::Rc;
+
+use socket2::SockRef;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::{PATIENCE, RelayEnd};
+use crate::connection::Flow;
+use crate::error::{Error, Side, Stage};
+use crate::scratch;
+
+/// One direction.
+struct Half<'c> {
+    from: &'c TcpStream,
+    to: &'c TcpStream,
+    side: Side,
+    flow: &'c Flow,
+}
+
+/// Relays until both sides have ended, one was reset, or `cut` says so.
+pub(crate) async fn copy(
+    downstream: &Rc<TcpStream>,
+    upstream: &Rc<TcpStream>,
+    (up_flow, down_flow): (&Flow, &Flow),
+    cut: impl Future<Output = Error>,
+) -> RelayEnd {
+    let mut cut = pin!(cut);
+    let up = Half {
+        from: downstream,
+        to: upstream,
+        side: Side::Downstream,
+        flow: up_flow,
+    };
+    let down = Half {
+        from: upstream,
+        to: downstream,
+        side: Side::Upstream,
+        flow: down_flow,
+    };
+    let (mut sending, mut receiving) = (pin!(up.run()), pin!(down.run()));
+    let (mut sent, mut received) = (false, false);
+    while !(sent && received) {
+        tokio::select! {
+            biased;
+            error = &mut cut => return RelayEnd::Cut(error),
+            ended = &mut sending, if !sent => match ended {
+                Ok(()) => sent = true,
+                Err(failed) => {
+                    // What the failed side had said before is still on its way the other direction.
+                    if failed.writing && !received {
+                        let _ = timeout(PATIENCE, receiving).await;
+                    }
+                    return failed.end;
+                }
+            },
+            ended = &mut receiving, if !received => match ended {
+                Ok(()) => received = true,
+                Err(failed) => {
+                    if failed.writing && !sent {
+                        let _ = timeout(PATIENCE, sending).await;
+                    }
+                    return failed.end;
+                }
+            },
+            () = failure(downstream), if sent => return RelayEnd::Reset(Side::Downstream),
+            () = failure(upstream), if received => return RelayEnd::Reset(Side::Upstream),
+        }
+    }
+    RelayEnd::Finished
+}
+
+struct Failed {
+    end: RelayEnd,
+    writing: bool,
+}
+
+impl Half<'_> {
+    async fn run(&self) -> Result<(), Failed> {
+        let mut rest = Vec::new();
+        loop {
+            self.from
+                .readable()
+                .await
+                .map_err(|error| self.read_failed(&error))?;
+            match scratch::with(|buffer| self.step(buffer, &mut rest)) {
+                Ok(0) => {
+                    // Failing means that the other end is gone, which its own half finds.
+                    let _ = SockRef::from(self.to).shutdown(Shutdown::Write);
+                    return Ok(());
+                }
+                Ok(_) => {}
+                Err(Step::Again) => continue,
+                Err(Step::Failed(failed)) => return Err(failed),
+            }
+            while !rest.is_empty() {
+                self.to
+                    .writable()
+                    .await
+                    .map_err(|error| self.write_failed(&error))?;
+                match self.to.try_write(&rest) {
+                    Ok(n) => {
+                        self.flow.add(n);
+                        rest.drain(..n);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(self.write_failed(&error)),
+                }
+            }
+            if rest.capacity() > 0 {
+                rest = Vec::new();
+            }
+        }
+    }
+
+    /// Reads once and writes what fits; the remainder goes to `rest`.
+    fn step(&self, buffer: &mut [u8], rest: &mut Vec<u8>) -> Result<usize, Step> {
+        let read = match self.from.try_read(buffer) {
+            Ok(n) => n,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(Step::Again),
+            Err(error) => return Err(Step::Failed(self.read_failed(&error))),
+        };
+        if read == 0 {
+            return Ok(0);
+        }
+        let written = match self.to.try_write(&buffer[..read]) {
+            Ok(n) => n,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => return Err(Step::Failed(self.write_failed(&error))),
+        };
+        self.flow.add(written);
+        rest.extend_from_slice(&buffer[written..read]);
+        Ok(read)
+    }
+
+    fn read_failed(&self, error: &io::Error) -> Failed {
+        Failed {
+            end: ended(self.side, error),
+            writing: false,
+        }
+    }
+
+    fn write_failed(&self, error: &io::Error) -> Failed {
+        let side = match self.side {
+            Side::Downstream => Side::Upstream,
+            _ => Side::Downstream,
+        };
+        Failed {
+            end: ended(side, error),
+            writing: true,
+        }
+    }
+}
+
+enum Step {
+    Again,
+    Failed(Failed),
+}
+
+fn ended(side: Side, error: &io::Error) -> RelayEnd {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::NotConnected
+        | io::ErrorKind::ConnectionAborted => RelayEnd::Reset(side),
+        _ => {
+            let direction = if side == Side::Downstream {
+                "send"
+            } else {
+                "receive"
+            };
+            RelayEnd::Failed(Error::new(
+                Stage::Relay,
+                side,
+                "io",
+                format!("{direction}: io error: {error}"),
+            ))
+        }
+    }
+}
+
+/// Resolves when a socket whose FIN was read is reset.
+async fn failure(socket: &TcpStream) {
+    loop {
+        match socket.ready(Interest::ERROR).await {
+            Ok(ready) if ready.is_error() => return,
+            Ok(_) => tokio::task::yield_now().await,
+            Err(_) => return,
+        }
+    }
+}

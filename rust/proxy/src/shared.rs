@@ -1,0 +1,151 @@
+//! What all workers of a data plane read: settings, the mesh, certificates, counters.
+//!
+//! Readers take an `Arc` and go; the only writer is `data_plane.rs`.
+
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use mesh::snapshot::MeshSnapshot;
+use mesh::workload::Workload;
+use tokio::sync::watch;
+
+use crate::control::{Events, Phase};
+use crate::error::Error;
+use crate::settings::Settings;
+use crate::sys;
+use crate::telemetry::access_log::{Denied, Direction};
+use crate::telemetry::log::Logger;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::readiness::{Heartbeats, Readiness};
+use crate::tls::CredentialStore;
+use crate::tunnel::Timeouts;
+
+/// Ports that belong to ztunnels wherever they are (spec/dataplane.md §1).
+const ILLEGAL_PORTS: [u16; 3] = [15001, 15006, 15008];
+
+/// Where a data plane listens for traffic.
+#[derive(Debug)]
+pub(crate) struct OwnAddresses {
+    addresses: Vec<SocketAddr>,
+    ports: Vec<u16>,
+}
+
+impl OwnAddresses {
+    pub(crate) fn new(addresses: Vec<SocketAddr>) -> Self {
+        let mut ports = ILLEGAL_PORTS.to_vec();
+        ports.extend(addresses.iter().map(SocketAddr::port));
+        ports.sort_unstable();
+        ports.dedup();
+        Self { addresses, ports }
+    }
+
+    fn include(&self, address: &SocketAddr) -> bool {
+        self.addresses.iter().any(|own| {
+            own.port() == address.port() && (own.ip() == address.ip() || own.ip().is_unspecified())
+        })
+    }
+}
+
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) mesh: ArcSwap<MeshSnapshot>,
+    /// Moves with every change of the mesh.
+    pub(crate) mesh_version: watch::Sender<u64>,
+    /// Moves with every change that may take a permission away.
+    pub(crate) policy_version: watch::Sender<u64>,
+    pub(crate) phase: watch::Sender<Phase>,
+    pub(crate) credentials: CredentialStore,
+    pub(crate) events: Events,
+    pub(crate) log: Logger,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) heartbeats: Heartbeats,
+    pub(crate) readiness: Arc<Readiness>,
+    /// Where this data plane listens for traffic; known once it is bound.
+    pub(crate) own: OnceLock<OwnAddresses>,
+    /// Connections that a drain's deadline cut.
+    pub(crate) cut: AtomicUsize,
+}
+
+impl Shared {
+    pub(crate) fn snapshot(&self) -> Arc<MeshSnapshot> {
+        self.mesh.load_full()
+    }
+
+    pub(crate) fn local_workload(&self) -> Option<Arc<Workload>> {
+        let info = &self.settings.workload;
+        self.mesh
+            .load()
+            .local_workload(&info.name, &info.namespace, &info.service_account)
+            .cloned()
+    }
+
+    pub(crate) fn own_addresses_include(&self, address: &SocketAddr) -> bool {
+        self.own.get().is_some_and(|own| own.include(address))
+    }
+
+    /// Ports that no tunnel may lead to: it would come back to us.
+    pub(crate) fn reserved_ports(&self) -> &[u16] {
+        self.own.get().map_or(&ILLEGAL_PORTS, |own| &own.ports)
+    }
+
+    pub(crate) fn keepalive(&self) -> Option<sys::Keepalive> {
+        let keepalive = &self.settings.keepalive;
+        keepalive.enabled.then(|| sys::Keepalive {
+            time: keepalive.time,
+            interval: keepalive.interval,
+            retries: keepalive.retries,
+            user_timeout: false,
+        })
+    }
+
+    pub(crate) fn timeouts(&self) -> Timeouts {
+        let deadlines = &self.settings.deadlines;
+        Timeouts {
+            handshake: deadlines.handshake,
+            preface: deadlines.preface,
+            ping_interval: deadlines.ping_interval,
+            ping_timeout: deadlines.ping_timeout,
+        }
+    }
+
+    pub(crate) fn client_engine(&self) -> hbone::Config {
+        let assumed = u32::try_from(self.settings.pool.max_streams).unwrap_or(u32::MAX);
+        self.engine(hbone::Config {
+            assumed_peer_streams: assumed,
+            ..hbone::Config::client()
+        })
+    }
+
+    pub(crate) fn server_engine(&self) -> hbone::Config {
+        self.engine(hbone::Config::server())
+    }
+
+    fn engine(&self, base: hbone::Config) -> hbone::Config {
+        let http2 = &self.settings.http2;
+        hbone::Config {
+            stream_window: http2.stream_window,
+            stream_window_max: http2.stream_window_max,
+            connection_window: http2.connection_window,
+            max_frame_size: http2.frame_size,
+            ..base
+        }
+    }
+
+    /// Logs a connection that ended before it could be called one.
+    pub(crate) fn deny_early(
+        &self,
+        direction: Direction,
+        source: SocketAddr,
+        destination: Option<SocketAddr>,
+        error: &Error,
+    ) {
+        self.log.access_denied(&Denied {
+            source,
+            destination,
+            direction,
+            error: &error.to_string(),
+        });
+    }
+}

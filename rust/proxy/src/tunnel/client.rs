@@ -1,0 +1,119 @@
+//! Making a tunnel: TCP, TLS with the peer's identity checked, HTTP/2.
+//!
+//! One deadline for each step and no lock across any of them; who may wait for a dial is `pool.rs`'s matter.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::spawn_local;
+use tokio::time::timeout;
+
+use super::driver::Timeouts;
+use super::set::TunnelSet;
+use super::state::{Tunnel, TunnelEnd};
+use crate::error::{Error, Side, Stage};
+use crate::sys;
+use crate::telemetry::metrics::{self, Handshake, Metrics};
+use crate::tls::{Session, TlsError};
+
+/// What every dial of a worker has in common.
+pub(crate) struct Dialer {
+    pub(crate) engine: hbone::Config,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) connect: Duration,
+    pub(crate) keepalive: Option<sys::Keepalive>,
+    pub(crate) mark: Option<u32>,
+    pub(crate) tunnels: Rc<TunnelSet>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Dialer {
+    /// Makes a tunnel to `peer` with a session that knows whom to expect.
+    ///
+    /// # Errors
+    /// The stage that failed, with the peer's address.
+    pub(crate) async fn tunnel(
+        &self,
+        peer: SocketAddr,
+        session: Result<Session, TlsError>,
+    ) -> Result<Rc<Tunnel>, Error> {
+        let session = session.map_err(|error| {
+            Error::new(
+                Stage::Identity,
+                Side::Local,
+                "tls_config",
+                format!("tls error: {error}"),
+            )
+        })?;
+        let socket = self
+            .tcp(peer)
+            .await
+            .map_err(|error| dial_failed(peer, &error))?;
+        let tunnel = Tunnel::new(hbone::Connection::new(self.engine.clone()), session);
+        let member = self.tunnels.add(tunnel.clone());
+        let driver = tunnel.clone().drive(socket, self.timeouts, |_, _| {});
+        let open = self.metrics.tunnel(metrics::Side::Outbound);
+        spawn_local(async move {
+            driver.await;
+            drop((member, open));
+        });
+        let outcome = tunnel.established().await;
+        let result = match outcome.as_ref().map_err(|end| &**end) {
+            Ok(()) => Handshake::Completed,
+            Err(TunnelEnd::HandshakeTimeout(_)) => Handshake::TimedOut,
+            Err(_) => Handshake::Failed,
+        };
+        self.metrics.handshake(metrics::Side::Outbound, result);
+        outcome.map_err(|end| tunnel_failed(peer, &end))?;
+        Ok(tunnel)
+    }
+
+    async fn tcp(&self, peer: SocketAddr) -> io::Result<tokio::net::TcpStream> {
+        let socket = sys::socket_for_dial(peer, None, self.mark, self.keepalive.as_ref())?;
+        match timeout(self.connect, socket.connect()).await {
+            Ok(connected) => connected,
+            Err(_) => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "deadline has elapsed",
+            )),
+        }
+    }
+}
+
+fn dial_failed(peer: SocketAddr, error: &io::Error) -> Error {
+    if error.kind() == io::ErrorKind::TimedOut {
+        return Error::new(
+            Stage::DialTimeout,
+            Side::Upstream,
+            "dial_timeout",
+            format!(
+                "connection timed out, maybe a NetworkPolicy is blocking HBONE port {}: {error}",
+                peer.port()
+            ),
+        );
+    }
+    Error::new(
+        Stage::Dial,
+        Side::Upstream,
+        "dial",
+        format!("connection failed: {error}: {peer}; is a ztunnel listening there?"),
+    )
+}
+
+fn tunnel_failed(peer: SocketAddr, end: &TunnelEnd) -> Error {
+    let (stage, reason) = match end {
+        TunnelEnd::Tls(error) => (Stage::Handshake, error.reason()),
+        TunnelEnd::HandshakeTimeout(_) => (Stage::Handshake, "handshake_timeout"),
+        TunnelEnd::Http2(_) => (Stage::Tunnel, "http2"),
+        _ => (Stage::Handshake, "connection_lost"),
+    };
+    Error::new(
+        stage,
+        Side::Upstream,
+        reason,
+        format!("io error: {end}: {peer}"),
+    )
+}

@@ -1,0 +1,305 @@
+//! The task that owns a tunnel's socket: reads, writes, deadlines, and the end.
+//!
+//! Decides nothing about streams; `state.rs` does. One driver for clients and servers.
+
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hbone::ErrorCode;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::state::{Phase, Request, State, Tunnel, TunnelEnd, Wire};
+use crate::scratch;
+
+/// Reads of one turn before other tasks of the worker get theirs.
+const READS_PER_TURN: usize = 4;
+/// How long the last bytes (GOAWAY, an alert) may take to leave, and the peer to answer our FIN.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// What is read and thrown away while the peer reads our last words.
+const LINGER_BYTES: usize = 256 * 1024;
+
+/// Deadlines of a tunnel (spec/reliability.md §8, spec/dataplane.md §4).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timeouts {
+    pub(crate) handshake: Duration,
+    pub(crate) preface: Duration,
+    pub(crate) ping_interval: Duration,
+    pub(crate) ping_timeout: Duration,
+}
+
+/// What the tunnel waits for next.
+struct Deadlines {
+    timeouts: Timeouts,
+    start: Instant,
+    /// When the next PING goes out, or, while one is under way, when its answer is overdue.
+    ping: Instant,
+    awaiting_pong: bool,
+}
+
+impl Tunnel {
+    /// Runs the tunnel until it ends and gives the reason. `on_request` gets every request the peer makes.
+    pub(super) async fn drive(
+        self: Rc<Self>,
+        mut socket: TcpStream,
+        timeouts: Timeouts,
+        mut on_request: impl FnMut(&Rc<Self>, Request),
+    ) -> Rc<TunnelEnd> {
+        let mut deadlines = Deadlines::new(timeouts);
+        // A client speaks first: this writes its hello.
+        let greeting = self.state.borrow_mut().ingest(&mut []);
+        if let Err(end) = greeting {
+            return self.finish(end);
+        }
+        let end = loop {
+            let turn = {
+                let mut alarm = pin!(sleep_until(deadlines.next(&self)));
+                std::future::poll_fn(|context| {
+                    // Bytes first: a PONG that waits in the socket while we were stalled is not late.
+                    if let Poll::Ready(end) = self.poll(context, &socket) {
+                        return Poll::Ready(Some(end));
+                    }
+                    loop {
+                        // A request's task borrows the state, so ours must be over.
+                        let request = self.state.borrow_mut().requests.pop_front();
+                        match request {
+                            Some(request) => on_request(&self, request),
+                            None => break,
+                        }
+                    }
+                    alarm.as_mut().poll(context).map(|()| None)
+                })
+                .await
+            };
+            match turn {
+                Some(end) => break end,
+                None => {
+                    if let Some(end) = deadlines.check(&mut self.state.borrow_mut()) {
+                        break end;
+                    }
+                }
+            }
+        };
+        let end = self.finish(end);
+        self.last_words(&mut socket, &end).await;
+        end
+    }
+
+    /// One turn: read what is there, write what fits.
+    fn poll(&self, context: &mut Context<'_>, socket: &TcpStream) -> Poll<TunnelEnd> {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        state.wire.driver = Some(context.waker().clone());
+        let outcome = match state.read(context, socket) {
+            Err(end) => Some(end),
+            Ok(()) if state.aborting => Some(TunnelEnd::Drained),
+            Ok(()) => None,
+        };
+        if let Some(end) = outcome {
+            return Poll::Ready(end);
+        }
+        if let Err(end) = state.write(context, socket) {
+            return Poll::Ready(end);
+        }
+        let leaving = state.closing || state.wire.engine.is_going_away();
+        if leaving
+            && state.is_quiet()
+            && !state.wire.tls.is_handshaking()
+            && state.wire.outgoing.waiting().is_empty()
+        {
+            return Poll::Ready(TunnelEnd::Closed);
+        }
+        Poll::Pending
+    }
+
+    /// Tells everyone, and puts the last bytes together.
+    fn finish(&self, end: TunnelEnd) -> Rc<TunnelEnd> {
+        let mut state = self.state.borrow_mut();
+        if matches!(
+            end,
+            TunnelEnd::PingTimeout | TunnelEnd::Drained | TunnelEnd::Closed
+        ) {
+            state.wire.engine.go_away(ErrorCode::NoError, "");
+        }
+        // Failing here changes nothing: the tunnel is over, only its farewell is lost.
+        let _ = state.wire.encrypt_control();
+        if !matches!(end, TunnelEnd::Tls(_) | TunnelEnd::Io(_)) {
+            let Wire { tls, outgoing, .. } = &mut state.wire;
+            tls.close(&mut outgoing.bytes);
+        }
+        state.end(end)
+    }
+
+    /// Sends what is left, then waits briefly for the peer's FIN. Closing at once with unread bytes in the socket
+    /// would make the kernel send a RST, which can destroy the alert that tells the peer why.
+    async fn last_words(&self, socket: &mut TcpStream, end: &TunnelEnd) {
+        if matches!(end, TunnelEnd::Io(_)) {
+            return;
+        }
+        let bytes = std::mem::take(&mut self.state.borrow_mut().wire.outgoing);
+        let farewell = async {
+            socket.write_all(bytes.waiting()).await?;
+            socket.shutdown().await?;
+            let mut left = LINGER_BYTES;
+            while left > 0 {
+                socket.readable().await?;
+                match scratch::with(|buffer| socket.try_read(buffer)) {
+                    Ok(0) => break,
+                    Ok(n) => left = left.saturating_sub(n),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok::<_, io::Error>(())
+        };
+        let _ = timeout(LAST_WORDS, farewell).await;
+    }
+}
+
+impl State {
+    fn read(&mut self, context: &mut Context<'_>, socket: &TcpStream) -> Result<(), TunnelEnd> {
+        for _ in 0..READS_PER_TURN {
+            match socket.poll_read_ready(context) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(ready) => ready.map_err(TunnelEnd::Io)?,
+            }
+            match self.read_once(socket) {
+                Ok(0) => return Err(self.end_of_file()),
+                Ok(_) => {}
+                Err(ReadError::Again) => {}
+                Err(ReadError::End(end)) => return Err(end),
+            }
+        }
+        // More may wait: come back after the others had their turn.
+        context.waker().wake_by_ref();
+        Ok(())
+    }
+
+    fn read_once(&mut self, socket: &TcpStream) -> Result<usize, ReadError> {
+        scratch::with(|buffer| {
+            let kept = self.partial.len();
+            buffer[..kept].copy_from_slice(&self.partial);
+            let read = match socket.try_read(&mut buffer[kept..]) {
+                Ok(0) => return Ok(0),
+                Ok(n) => n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(ReadError::Again);
+                }
+                Err(error) => return Err(ReadError::End(TunnelEnd::Io(error))),
+            };
+            let filled = &mut buffer[..kept + read];
+            let used = self.ingest(filled).map_err(ReadError::End)?;
+            // Never more than one record, so it always fits beside the next read.
+            self.partial.clear();
+            self.partial.extend_from_slice(&filled[used..]);
+            if self.partial.is_empty() {
+                self.partial = Vec::new();
+            }
+            if self.wire.tls.peer_closed() {
+                return Err(ReadError::End(self.end_of_file()));
+            }
+            Ok(read)
+        })
+    }
+
+    fn end_of_file(&self) -> TunnelEnd {
+        match self.wire.tls.end_of_input() {
+            // The peer died, or someone cut the line.
+            Err(error) => TunnelEnd::Tls(error),
+            Ok(()) if self.is_quiet() => TunnelEnd::Closed,
+            Ok(()) => TunnelEnd::PeerClosed,
+        }
+    }
+
+    fn write(&mut self, context: &mut Context<'_>, socket: &TcpStream) -> Result<(), TunnelEnd> {
+        loop {
+            self.wire.encrypt_control()?;
+            if self.wire.outgoing.waiting().is_empty() {
+                break;
+            }
+            match socket.poll_write_ready(context) {
+                Poll::Pending => break,
+                Poll::Ready(ready) => ready.map_err(TunnelEnd::Io)?,
+            }
+            match socket.try_write(self.wire.outgoing.waiting()) {
+                Ok(n) => self.wire.outgoing.advance(n),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(self.why_closed(socket, error)),
+            }
+        }
+        self.grant_room();
+        Ok(())
+    }
+
+    /// Writing failed, but the peer may have said why before it closed; what it said is worth more than `EPIPE`.
+    fn why_closed(&mut self, socket: &TcpStream, error: io::Error) -> TunnelEnd {
+        loop {
+            match self.read_once(socket) {
+                Ok(n) if n > 0 => {}
+                Err(ReadError::End(end @ (TunnelEnd::Tls(_) | TunnelEnd::Http2(_)))) => return end,
+                Ok(_) | Err(_) => return TunnelEnd::Io(error),
+            }
+        }
+    }
+}
+
+enum ReadError {
+    Again,
+    End(TunnelEnd),
+}
+
+impl Deadlines {
+    fn new(timeouts: Timeouts) -> Self {
+        let start = Instant::now();
+        Self {
+            timeouts,
+            start,
+            ping: start + timeouts.ping_interval,
+            awaiting_pong: false,
+        }
+    }
+
+    fn next(&self, tunnel: &Tunnel) -> Instant {
+        let limit = match tunnel.state.borrow().phase {
+            Phase::Handshake => self.start + self.timeouts.handshake,
+            Phase::Preface => self.start + self.timeouts.handshake.max(self.timeouts.preface),
+            Phase::Open | Phase::Ended(_) => self.ping,
+        };
+        // Never asleep for longer than a ping's interval: a PONG moves the next PING forward.
+        limit.min(Instant::now() + self.timeouts.ping_interval)
+    }
+
+    fn check(&mut self, state: &mut State) -> Option<TunnelEnd> {
+        let now = Instant::now();
+        match state.phase {
+            Phase::Handshake if now >= self.start + self.timeouts.handshake => {
+                return Some(TunnelEnd::HandshakeTimeout(self.timeouts.handshake));
+            }
+            Phase::Preface
+                if now >= self.start + self.timeouts.handshake.max(self.timeouts.preface) =>
+            {
+                return Some(TunnelEnd::PrefaceTimeout(self.timeouts.preface));
+            }
+            Phase::Handshake | Phase::Preface | Phase::Ended(_) => return None,
+            Phase::Open => {}
+        }
+        if std::mem::take(&mut state.pong) && self.awaiting_pong {
+            self.awaiting_pong = false;
+            self.ping = now + self.timeouts.ping_interval;
+        }
+        if now < self.ping {
+            return None;
+        }
+        if self.awaiting_pong {
+            return Some(TunnelEnd::PingTimeout);
+        }
+        state.wire.engine.ping(*b"ztunnel!");
+        self.awaiting_pong = true;
+        self.ping = now + self.timeouts.ping_timeout;
+        None
+    }
+}

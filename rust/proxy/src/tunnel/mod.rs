@@ -1,0 +1,20 @@
+//! One HTTP/2 connection with a peer, on a TLS session, on a socket.
+//!
+//! `hbone` knows the protocol and `tls` the records; this room owns the socket, the deadlines and the wake-ups.
+//! A tunnel lives and dies on one worker thread, so its state is shared by `Rc`, not by locks.
+
+pub(crate) mod client;
+mod driver;
+pub(crate) mod pool;
+pub(crate) mod server;
+pub(crate) mod set;
+mod slot;
+mod state;
+pub(crate) mod stream;
+
+pub(crate) use driver::Timeouts;
+pub(crate) use state::TunnelEnd;
+pub(crate) use stream::{StreamEnd, TunnelStream};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! The tunnels to other nodes that new connections may share.
+//!
+//! One pool per worker, so nothing is locked. A dial belongs to those who wait for it: when it fails they fail at
+//! once, with its reason, and nobody else does (spec/dataplane.md §5, §20.2 items 1 and 5).
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use hbone::RequestHead;
+use mesh::identity::Identity;
+use tokio::sync::watch;
+use tokio::task::spawn_local;
+
+use super::client::Dialer;
+use super::state::Tunnel;
+use super::stream::TunnelStream;
+use crate::error::{Error, Side, Stage};
+use crate::tls::{Session, TlsError};
+
+/// Connections with equal keys may share a tunnel.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct PoolKey {
+    /// Whose certificate we show.
+    pub(crate) source: Identity,
+    /// Whom we accept, in this order.
+    pub(crate) expected: Vec<Identity>,
+    /// Where we dial.
+    pub(crate) peer: SocketAddr,
+    /// For whom: one client's traffic is not mixed with another's.
+    pub(crate) client: IpAddr,
+}
+
+/// What a dial came to. `None` while it is under way.
+type Outcome = Option<Result<Rc<Tunnel>, Error>>;
+
+#[derive(Default)]
+struct Entry {
+    tunnels: Vec<Rc<Tunnel>>,
+    dials: Vec<Dial>,
+}
+
+struct Dial {
+    outcome: watch::Receiver<Outcome>,
+    waiting: usize,
+}
+
+/// All pooled tunnels of a worker.
+pub(crate) struct TunnelPool {
+    entries: RefCell<HashMap<PoolKey, Entry>>,
+    dialer: Rc<Dialer>,
+    max_streams: usize,
+    idle: Duration,
+}
+
+/// A stream, and whether its tunnel had served others before.
+pub(crate) struct Checkout {
+    pub(crate) stream: TunnelStream,
+    pub(crate) reused: bool,
+}
+
+impl TunnelPool {
+    pub(crate) fn new(dialer: Rc<Dialer>, max_streams: usize, idle: Duration) -> Self {
+        Self {
+            entries: RefCell::default(),
+            dialer,
+            max_streams,
+            idle,
+        }
+    }
+
+    /// Opens a stream to the key's peer, in a tunnel that has room or in a new one.
+    ///
+    /// # Errors
+    /// Why the dial that this connection waited for failed.
+    pub(crate) async fn open(
+        self: &Rc<Self>,
+        key: &PoolKey,
+        head: &RequestHead,
+        session: impl Fn() -> Result<Session, TlsError>,
+    ) -> Result<Checkout, Error> {
+        let mut reused = true;
+        loop {
+            if let Some(stream) = self.open_now(key, head) {
+                return Ok(Checkout { stream, reused });
+            }
+            reused = false;
+            let mut outcome = self.join_dial(key, &session);
+            let finished = outcome.wait_for(Option::is_some).await;
+            let tunnel = match finished.as_deref() {
+                Ok(Some(Ok(tunnel))) => tunnel.clone(),
+                Ok(Some(Err(error))) => return Err(error.clone()),
+                Ok(None) | Err(_) => return Err(drained()),
+            };
+            if tunnel.refuses_streams() {
+                return Err(no_streams(key.peer));
+            }
+        }
+    }
+
+    fn open_now(&self, key: &PoolKey, head: &RequestHead) -> Option<TunnelStream> {
+        let mut entries = self.entries.borrow_mut();
+        let Some(entry) = entries.get_mut(key) else {
+            return None;
+        };
+        entry.tunnels.retain(|tunnel| tunnel.is_usable());
+        for tunnel in &entry.tunnels {
+            if !tunnel.has_room(self.max_streams) {
+                continue;
+            }
+            // Failing means that it filled or left since we looked: the next one may do.
+            if let Ok(stream) = tunnel.open(head) {
+                return Some(stream);
+            }
+        }
+        None
+    }
+
+    /// Waits for a dial that is under way and has room for one more, or begins one.
+    fn join_dial(
+        self: &Rc<Self>,
+        key: &PoolKey,
+        session: &impl Fn() -> Result<Session, TlsError>,
+    ) -> watch::Receiver<Outcome> {
+        let mut entries = self.entries.borrow_mut();
+        let entry = entries.entry(key.clone()).or_default();
+        if let Some(dial) = entry
+            .dials
+            .iter_mut()
+            .find(|dial| dial.waiting < self.max_streams)
+        {
+            dial.waiting += 1;
+            return dial.outcome.clone();
+        }
+        let (sender, outcome) = watch::channel(None);
+        entry.dials.push(Dial {
+            outcome: outcome.clone(),
+            waiting: 1,
+        });
+        let (pool, key, session) = (self.clone(), key.clone(), session());
+        spawn_local(async move {
+            let result = pool.dialer.tunnel(key.peer, session).await;
+            pool.dialled(&key, &sender, result);
+        });
+        outcome
+    }
+
+    fn dialled(
+        &self,
+        key: &PoolKey,
+        sender: &watch::Sender<Outcome>,
+        result: Result<Rc<Tunnel>, Error>,
+    ) {
+        let mut entries = self.entries.borrow_mut();
+        let entry = entries.entry(key.clone()).or_default();
+        entry
+            .dials
+            .retain(|dial| !dial.outcome.same_channel(&sender.subscribe()));
+        if let Ok(tunnel) = &result {
+            entry.tunnels.push(tunnel.clone());
+        }
+        sender.send_replace(Some(result));
+    }
+
+    /// Ends tunnels that have been idle for long, and forgets keys without any.
+    pub(crate) fn sweep(&self) {
+        self.entries.borrow_mut().retain(|_, entry| {
+            entry.tunnels.retain(|tunnel| {
+                let idle = tunnel
+                    .idle_since()
+                    .is_some_and(|since| since.elapsed() >= self.idle);
+                if idle {
+                    tunnel.close_when_idle();
+                }
+                !idle && tunnel.is_usable()
+            });
+            !(entry.tunnels.is_empty() && entry.dials.is_empty())
+        });
+    }
+
+    /// How often to sweep: often enough that "idle for 5 minutes" is not 10.
+    pub(crate) fn sweep_interval(&self) -> Duration {
+        (self.idle / 4).clamp(Duration::from_millis(20), Duration::from_secs(15))
+    }
+}
+
+/// A peer whose limit is 0 would have us dial for ever.
+fn no_streams(peer: SocketAddr) -> Error {
+    Error::new(
+        Stage::Tunnel,
+        Side::Upstream,
+        "no_streams",
+        format!(
+            "h2 failed: peer accepts no streams (SETTINGS_MAX_CONCURRENT_STREAMS is 0): {peer}"
+        ),
+    )
+}
+
+fn drained() -> Error {
+    Error::new(Stage::Drain, Side::Local, "drain", "pool draining")
+}

@@ -1,0 +1,77 @@
+//! The tunnels that live on one worker, so that a drain can reach every one of them and wait for their end.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use super::state::Tunnel;
+
+/// All tunnels of a worker, clients and servers.
+#[derive(Default)]
+pub(crate) struct TunnelSet {
+    tunnels: RefCell<HashMap<u64, Rc<Tunnel>>>,
+    next: Cell<u64>,
+    waiting: RefCell<Option<Waker>>,
+}
+
+/// Keeps a tunnel in the set for as long as its driver runs.
+pub(super) struct Member {
+    set: Rc<TunnelSet>,
+    key: u64,
+}
+
+impl TunnelSet {
+    pub(super) fn add(self: &Rc<Self>, tunnel: Rc<Tunnel>) -> Member {
+        let key = self.next.get();
+        self.next.set(key + 1);
+        self.tunnels.borrow_mut().insert(key, tunnel);
+        Member {
+            set: self.clone(),
+            key,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.tunnels.borrow().len()
+    }
+
+    /// Asks every tunnel to end once its streams have ended.
+    pub(crate) fn close_when_idle(&self) {
+        self.each(Tunnel::close_when_idle);
+    }
+
+    /// Ends every tunnel now.
+    pub(crate) fn abort(&self) {
+        self.each(Tunnel::abort);
+    }
+
+    fn each(&self, action: impl Fn(&Tunnel)) {
+        let tunnels: Vec<_> = self.tunnels.borrow().values().cloned().collect();
+        tunnels.iter().for_each(|tunnel| action(tunnel));
+    }
+
+    /// Resolves when no tunnel is left.
+    pub(crate) async fn emptied(&self) {
+        poll_fn(|context| {
+            if self.tunnels.borrow().is_empty() {
+                return Poll::Ready(());
+            }
+            *self.waiting.borrow_mut() = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.set.tunnels.borrow_mut().remove(&self.key);
+        if self.set.tunnels.borrow().is_empty()
+            && let Some(waker) = self.set.waiting.borrow_mut().take()
+        {
+            waker.wake();
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! The shared state of one tunnel: engine, TLS session, what waits to leave, the streams.
+//!
+//! Everything here is synchronous. `driver.rs` moves bytes between it and the socket, `stream.rs` is how one
+//! connection's relay uses it.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::Instant;
+
+use hbone::{Connection, Event, RequestHead, StreamId};
+use mesh::identity::Identity;
+
+use super::slot::{Slot, StreamEnd};
+use crate::tls::{Session, TlsError};
+
+/// Ciphertext that may wait for the socket before streams have to pause. Two of the largest reads: enough to keep
+/// the socket busy, little enough that an interactive stream does not queue behind a bulk one for long.
+pub(super) const OUTGOING_HIGH: usize = 128 * 1024;
+
+/// Why a tunnel is no more.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TunnelEnd {
+    /// Both sides agreed.
+    #[error("closed")]
+    Closed,
+    /// The peer ended TLS in order while streams were running.
+    #[error("peer closed the tunnel")]
+    PeerClosed,
+    #[error("{0}")]
+    Io(std::io::Error),
+    #[error("tls handshake error: {0}")]
+    Tls(TlsError),
+    #[error("{0}")]
+    Http2(hbone::Error),
+    #[error("timed out after {0:?}: TLS handshake")]
+    HandshakeTimeout(std::time::Duration),
+    #[error("timed out after {0:?}: HTTP/2 preface")]
+    PrefaceTimeout(std::time::Duration),
+    #[error("HBONE ping timeout")]
+    PingTimeout,
+    /// Our own shutdown reached its deadline.
+    #[error("connection failed to drain within the timeout")]
+    Drained,
+}
+
+/// One HTTP/2 connection with a peer.
+pub(crate) struct Tunnel {
+    pub(super) state: RefCell<State>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Phase {
+    /// TLS is being agreed.
+    Handshake,
+    /// TLS stands; the peer's SETTINGS have not come.
+    Preface,
+    /// Both stand.
+    Open,
+    Ended(Rc<TunnelEnd>),
+}
+
+/// A CONNECT (or what claims to be one) that waits to be handled.
+pub(crate) struct Request {
+    pub(crate) stream: StreamId,
+    pub(crate) head: RequestHead,
+}
+
+pub(super) struct State {
+    pub(super) wire: Wire,
+    pub(super) slots: HashMap<StreamId, Slot>,
+    /// The part of a TLS record that has come so far; at most one record.
+    pub(super) partial: Vec<u8>,
+    pub(super) phase: Phase,
+    pub(super) requests: VecDeque<Request>,
+    /// Tasks that wait for the phase to change.
+    watchers: Vec<Waker>,
+    /// Asked to end once nothing runs.
+    pub(super) closing: bool,
+    /// Asked to end at once.
+    pub(super) aborting: bool,
+    pub(super) pong: bool,
+    pub(super) idle_since: Instant,
+}
+
+/// What leads to the peer, apart from the streams, so that a stream can change both at once.
+pub(super) struct Wire {
+    pub(super) engine: Connection,
+    pub(super) tls: Session,
+    pub(super) outgoing: Outgoing,
+    /// Streams that wait for `outgoing` to shrink, in the order they came.
+    room: VecDeque<StreamId>,
+    /// The task that owns the socket.
+    pub(super) driver: Option<Waker>,
+}
+
+/// Bytes for the socket, first in first out. Gives its memory back when empty.
+#[derive(Default)]
+pub(super) struct Outgoing {
+    pub(super) bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Outgoing {
+    pub(super) fn waiting(&self) -> &[u8] {
+        &self.bytes[self.sent..]
+    }
+
+    pub(super) fn advance(&mut self, n: usize) {
+        self.sent += n;
+        if self.sent == self.bytes.len() {
+            self.sent = 0;
+            // A tunnel that fell silent keeps no buffer; a busy one reuses a small one.
+            if self.bytes.capacity() > 16 * 1024 {
+                self.bytes = Vec::new();
+            } else {
+                self.bytes.clear();
+            }
+        } else if self.sent > 64 * 1024 {
+            self.bytes.drain(..self.sent);
+            self.sent = 0;
+        }
+    }
+}
+
+impl Tunnel {
+    pub(super) fn new(engine: Connection, tls: Session) -> Rc<Self> {
+        Rc::new(Self {
+            state: RefCell::new(State {
+                wire: Wire {
+                    engine,
+                    tls,
+                    outgoing: Outgoing::default(),
+                    room: VecDeque::new(),
+                    driver: None,
+                },
+                slots: HashMap::new(),
+                partial: Vec::new(),
+                phase: Phase::Handshake,
+                requests: VecDeque::new(),
+                watchers: Vec::new(),
+                closing: false,
+                aborting: false,
+                pong: false,
+                idle_since: Instant::now(),
+            }),
+        })
+    }
+
+    /// Waits until TLS stands: the peer is who it must be, and streams may be opened.
+    ///
+    /// # Errors
+    /// Why the tunnel ended before that.
+    pub(crate) async fn established(&self) -> Result<(), Rc<TunnelEnd>> {
+        std::future::poll_fn(|context| {
+            let mut state = self.state.borrow_mut();
+            match &state.phase {
+                Phase::Handshake => {
+                    state.watchers.push(context.waker().clone());
+                    std::task::Poll::Pending
+                }
+                Phase::Preface | Phase::Open => std::task::Poll::Ready(Ok(())),
+                Phase::Ended(end) => std::task::Poll::Ready(Err(end.clone())),
+            }
+        })
+        .await
+    }
+
+    /// Who the peer proved to be.
+    pub(crate) fn peer(&self) -> Option<Identity> {
+        self.state.borrow().wire.tls.peer().cloned()
+    }
+
+    /// Whether a new stream could be opened now, leaving `limit` streams as the most that run at once.
+    pub(crate) fn has_room(&self, limit: usize) -> bool {
+        let state = self.state.borrow();
+        matches!(state.phase, Phase::Preface | Phase::Open)
+            && !state.closing
+            && !state.aborting
+            && state.wire.engine.can_open()
+            && state.wire.engine.open_streams() < limit
+    }
+
+    /// Whether the peer takes no stream at all.
+    pub(crate) fn refuses_streams(&self) -> bool {
+        self.state.borrow().wire.engine.peer_stream_limit() == 0
+    }
+
+    /// Whether it will take streams again, now or when others end.
+    pub(crate) fn is_usable(&self) -> bool {
+        let state = self.state.borrow();
+        !matches!(state.phase, Phase::Ended(_))
+            && !state.closing
+            && !state.aborting
+            && !state.wire.engine.is_going_away()
+    }
+
+    /// Since when nothing runs in it; `None` while something does.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        let state = self.state.borrow();
+        (state.wire.engine.open_streams() == 0 && state.slots.is_empty())
+            .then_some(state.idle_since)
+    }
+
+    /// Ends the tunnel in order once its streams have ended; as a server, tells the peer to use another one.
+    pub(crate) fn close_when_idle(&self) {
+        let mut state = self.state.borrow_mut();
+        if state.closing || matches!(state.phase, Phase::Ended(_)) {
+            return;
+        }
+        state.closing = true;
+        if state.wire.engine.role() == hbone::Role::Server {
+            state.wire.engine.shut_down();
+        }
+        state.wire.wake_driver();
+    }
+
+    /// Ends the tunnel now; running streams are cut.
+    pub(crate) fn abort(&self) {
+        let mut state = self.state.borrow_mut();
+        state.aborting = true;
+        state.wire.wake_driver();
+    }
+}
+
+impl Wire {
+    pub(super) fn wake_driver(&mut self) {
+        if let Some(waker) = self.driver.take() {
+            waker.wake();
+        }
+    }
+
+    /// Encrypts what the engine wants said.
+    pub(super) fn encrypt_control(&mut self) -> Result<(), TunnelEnd> {
+        if self.tls.is_handshaking() || self.engine.output().is_empty() {
+            return Ok(());
+        }
+        let output = self.engine.output();
+        let length = output.len();
+        self.tls
+            .encrypt(output, &mut self.outgoing.bytes)
+            .map_err(TunnelEnd::Tls)?;
+        self.engine.output_sent(length);
+        Ok(())
+    }
+
+    pub(super) fn wait_for_room(&mut self, stream: StreamId) {
+        if !self.room.contains(&stream) {
+            self.room.push_back(stream);
+        }
+    }
+}
+
+impl State {
+    /// Takes bytes from the socket. Returns how many were used; the rest is the start of a record.
+    pub(super) fn ingest(&mut self, incoming: &mut [u8]) -> Result<usize, TunnelEnd> {
+        let Wire {
+            engine,
+            tls,
+            outgoing,
+            ..
+        } = &mut self.wire;
+        let mut streams = Streams {
+            engine,
+            slots: &mut self.slots,
+            requests: &mut self.requests,
+            pong: &mut self.pong,
+            ready: false,
+        };
+        let mut failure = None;
+        let used = tls
+            .receive(incoming, &mut outgoing.bytes, &mut |plaintext: &[u8]| {
+                if failure.is_none() {
+                    failure = streams.receive(plaintext).err();
+                }
+            })
+            .map_err(TunnelEnd::Tls)?;
+        let ready = streams.ready;
+        if let Some(error) = failure {
+            return Err(TunnelEnd::Http2(error));
+        }
+        if matches!(self.phase, Phase::Handshake) && !self.wire.tls.is_handshaking() {
+            self.phase = Phase::Preface;
+            self.wake_watchers();
+        }
+        if ready {
+            self.phase = Phase::Open;
+        }
+        Ok(used)
+    }
+
+    /// Lets streams send that waited for `outgoing` to shrink.
+    pub(super) fn grant_room(&mut self) {
+        while self.wire.outgoing.waiting().len() < OUTGOING_HIGH {
+            let Some(stream) = self.wire.room.pop_front() else {
+                break;
+            };
+            if let Some(slot) = self.slots.get_mut(&stream) {
+                slot.wake_writer();
+            }
+        }
+    }
+
+    fn wake_watchers(&mut self) {
+        for waker in self.watchers.drain(..) {
+            waker.wake();
+        }
+    }
+
+    /// The tunnel is over: everyone who uses it learns so.
+    pub(super) fn end(&mut self, end: TunnelEnd) -> Rc<TunnelEnd> {
+        let end = Rc::new(end);
+        self.phase = Phase::Ended(end.clone());
+        for slot in self.slots.values_mut() {
+            slot.cut(StreamEnd::Lost(end.clone()));
+        }
+        self.wake_watchers();
+        end
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        self.wire.engine.open_streams() == 0 && self.slots.is_empty()
+    }
+}
+
+/// The part of the state that decrypted bytes touch, apart from the session that decrypts them.
+struct Streams<'s> {
+    engine: &'s mut Connection,
+    slots: &'s mut HashMap<StreamId, Slot>,
+    requests: &'s mut VecDeque<Request>,
+    pong: &'s mut bool,
+    ready: bool,
+}
+
+impl Streams<'_> {
+    fn receive(&mut self, mut plaintext: &[u8]) -> Result<(), hbone::Error> {
+        loop {
+            let received = self.engine.receive(plaintext)?;
+            plaintext = &plaintext[received.consumed..];
+            match received.event {
+                Some(event) => self.handle(event),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event<'_>) {
+        match event {
+            Event::Data { stream, bytes } => {
+                let gone = self
+                    .slots
+                    .get_mut(&stream)
+                    .map_or(bytes.len(), |slot| slot.offer(bytes));
+                self.engine.release(stream, gone);
+            }
+            Event::Request { stream, head, end } => {
+                let slot = Slot {
+                    finished: end,
+                    ..Slot::default()
+                };
+                self.slots.insert(stream, slot);
+                self.requests.push_back(Request { stream, head });
+            }
+            Event::Response { stream, head, end } => self.with(stream, |slot| {
+                slot.response = Some(head);
+                slot.finished = end;
+                slot.wake_reader();
+            }),
+            Event::End { stream } => self.with(stream, |slot| {
+                slot.finished = true;
+                slot.wake_reader();
+            }),
+            Event::Reset { stream, code, .. } => {
+                self.with(stream, |slot| slot.cut(StreamEnd::Reset(code)));
+            }
+            Event::Sendable {
+                stream: Some(stream),
+            } => self.with(stream, Slot::wake_writer),
+            Event::Sendable { stream: None } => {
+                self.slots.values_mut().for_each(Slot::wake_writer);
+            }
+            Event::Pong { .. } => *self.pong = true,
+            Event::Ready => self.ready = true,
+            Event::StreamsAvailable | Event::GoAway { .. } => {}
+        }
+    }
+
+    fn with(&mut self, stream: StreamId, change: impl FnOnce(&mut Slot)) {
+        if let Some(slot) = self.slots.get_mut(&stream) {
+            change(slot);
+        }
+    }
+}

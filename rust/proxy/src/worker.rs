@@ -1,0 +1,294 @@
+//! One thread, one runtime, its own connections for life.
+//!
+//! Nothing that a connection needs while it runs is shared with another thread but what is read-only
+//! (`Shared::snapshot`, certificates) or a counter. `data_plane.rs` starts workers and tells them to end.
+
+use std::cell::RefCell;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use mesh::identity::Identity;
+use mesh::route::Target;
+use mesh::workload::Workload;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tokio::time::{sleep, timeout};
+
+use crate::capture::WayIn;
+use crate::capture::listener::accept;
+use crate::connections::ConnectionTable;
+use crate::control::{Event, Phase};
+use crate::error::{Error, Side, Stage};
+use crate::random::Random;
+use crate::shared::Shared;
+use crate::tls::WorkloadCertificate;
+use crate::tunnel::client::Dialer;
+use crate::tunnel::pool::TunnelPool;
+use crate::tunnel::set::TunnelSet;
+use crate::{inbound, outbound};
+
+/// How often a worker says that it is alive (the readiness check allows 5 s).
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// What tunnels get to say goodbye in after everything was cut.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What a listener's connections are for.
+#[derive(Clone)]
+pub(crate) enum Purpose {
+    Inbound { transparent: bool },
+    Outbound(WayIn),
+}
+
+/// A bound socket of this worker.
+pub(crate) struct Listening {
+    pub(crate) socket: TcpListener,
+    pub(crate) name: String,
+    pub(crate) purpose: Purpose,
+}
+
+/// What the tasks of one thread share.
+pub(crate) struct Worker {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) pool: Rc<TunnelPool>,
+    pub(crate) tunnels: Rc<TunnelSet>,
+    pub(crate) connections: Rc<ConnectionTable>,
+    pub(crate) random: Random,
+    tasks: RefCell<Vec<JoinHandle<()>>>,
+}
+
+/// Runs a worker on the current thread until the data plane ends.
+pub(crate) fn run(
+    id: usize,
+    shared: Arc<Shared>,
+    listeners: Vec<Listening>,
+) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let local = LocalSet::new();
+    let worker = Rc::new(Worker::new(shared));
+    local.block_on(&runtime, worker.clone().live(id, listeners))?;
+    // Tasks that are left hold sockets; dropping them here, before the runtime, closes these.
+    drop(local);
+    Ok(())
+}
+
+impl Worker {
+    fn new(shared: Arc<Shared>) -> Self {
+        let tunnels = Rc::new(TunnelSet::default());
+        let dialer = Rc::new(Dialer {
+            engine: shared.client_engine(),
+            timeouts: shared.timeouts(),
+            connect: shared.settings.deadlines.dial,
+            keepalive: shared.keepalive(),
+            mark: shared.settings.packet_mark,
+            tunnels: tunnels.clone(),
+            metrics: shared.metrics.clone(),
+        });
+        let pool = &shared.settings.pool;
+        Self {
+            pool: Rc::new(TunnelPool::new(dialer, pool.max_streams, pool.idle)),
+            tunnels,
+            connections: Rc::default(),
+            random: Random::new(),
+            tasks: RefCell::default(),
+            shared,
+        }
+    }
+
+    async fn live(self: Rc<Self>, id: usize, listeners: Vec<Listening>) -> std::io::Result<()> {
+        let mut phase = self.shared.phase.subscribe();
+        self.keep(self.clone().beat(id));
+        self.keep(self.clone().watch_policies());
+        self.keep(self.clone().sweep_pool());
+        let mut accepting = Vec::new();
+        for listening in listeners {
+            let listener = tokio::net::TcpListener::from_std(listening.socket)?;
+            accepting.push(
+                self.clone()
+                    .listen(listener, listening.name, listening.purpose),
+            );
+        }
+        if reached(&mut phase, Phase::Running).await < Phase::Draining {
+            let tasks: Vec<_> = accepting.into_iter().map(spawn_local).collect();
+            reached(&mut phase, Phase::Draining).await;
+            // Dropping the tasks closes the listeners: nobody connects to a node that is leaving.
+            for task in tasks {
+                task.abort();
+                let _ = task.await;
+            }
+        }
+        self.drain(&mut phase).await;
+        for task in self.tasks.take() {
+            task.abort();
+        }
+        Ok(())
+    }
+
+    /// Lets running connections finish until the deadline, then cuts them.
+    async fn drain(&self, phase: &mut watch::Receiver<Phase>) {
+        self.tunnels.close_when_idle();
+        let finished = async {
+            self.connections.emptied().await;
+            self.tunnels.emptied().await;
+        };
+        tokio::select! {
+            () = finished => return,
+            _ = reached(phase, Phase::Forced) => {}
+        }
+        let left = self.connections.len();
+        if left > 0 {
+            self.shared.cut.fetch_add(left, Ordering::Relaxed);
+            let text = format!("drain deadline reached; connections cut: {left}");
+            self.shared.log.warn("drain", &text, &[]);
+        }
+        self.connections.cut_all(&Error::drained());
+        // First the streams' resets, then the tunnels under them.
+        let _ = timeout(FAREWELL, self.connections.emptied()).await;
+        self.tunnels.abort();
+        let _ = timeout(FAREWELL, self.tunnels.emptied()).await;
+    }
+
+    async fn listen(
+        self: Rc<Self>,
+        listener: tokio::net::TcpListener,
+        name: String,
+        purpose: Purpose,
+    ) {
+        match purpose {
+            Purpose::Inbound { transparent } => {
+                accept(listener, &name, &self.shared.log, |socket, peer| {
+                    spawn_local(inbound::serve(self.clone(), socket, peer, transparent));
+                })
+                .await;
+            }
+            Purpose::Outbound(way) => {
+                let way = Rc::new(way);
+                accept(listener, &name, &self.shared.log, |socket, peer| {
+                    spawn_local(outbound::serve(self.clone(), socket, peer, way.clone()));
+                })
+                .await;
+            }
+        }
+    }
+
+    /// The workload that this node stands for.
+    ///
+    /// # Errors
+    /// Nobody has told us about it within the deadline.
+    pub(crate) async fn local_workload(&self) -> Result<Arc<Workload>, Error> {
+        if let Some(workload) = self.shared.local_workload() {
+            return Ok(workload);
+        }
+        let mut version = self.shared.mesh_version.subscribe();
+        let found = async {
+            loop {
+                version.mark_unchanged();
+                if let Some(workload) = self.shared.local_workload() {
+                    return workload;
+                }
+                if version.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        timeout(self.shared.settings.deadlines.workload, found)
+            .await
+            .map_err(|_| {
+                let info = &self.shared.settings.workload;
+                let text = format!(
+                    "failed to fetch information about local workload: {}.{} ({})",
+                    info.service_account, info.namespace, info.name
+                );
+                Error::new(Stage::Lookup, Side::Local, "unknown_workload", text)
+            })
+    }
+
+    /// The certificate of one of our identities; asks for it if it is not there.
+    ///
+    /// # Errors
+    /// It did not come within the deadline.
+    pub(crate) async fn certificate(
+        &self,
+        identity: &Identity,
+    ) -> Result<Arc<WorkloadCertificate>, Error> {
+        if let Some(certificate) = self.shared.credentials.get(identity) {
+            return Ok(certificate);
+        }
+        self.shared.events.report(Event::CredentialWanted {
+            identity: identity.clone(),
+            now: true,
+        });
+        let limit = self.shared.settings.deadlines.credential;
+        self.shared
+            .credentials
+            .wait_for(identity, limit)
+            .await
+            .map_err(|_| {
+                let text = format!(
+                    "identity error: no certificate for {identity} after {limit:?}; is the CA reachable?"
+                );
+                Error::new(Stage::Identity, Side::Local, "no_certificate_of_ours", text)
+            })
+    }
+
+    /// Refuses what would come straight back to us.
+    pub(crate) fn refuse_self_call(&self, target: &Target) -> Result<(), Error> {
+        let Target::Address(address) = target else {
+            return Ok(());
+        };
+        if address.ip().is_loopback() && self.shared.own_addresses_include(address) {
+            return Err(Error::new(
+                Stage::Lookup,
+                Side::Downstream,
+                "self_call",
+                "attempted recursive call to ourselves",
+            ));
+        }
+        Ok(())
+    }
+
+    fn keep(&self, task: impl Future<Output = ()> + 'static) {
+        self.tasks.borrow_mut().push(spawn_local(task));
+    }
+
+    async fn beat(self: Rc<Self>, id: usize) {
+        loop {
+            self.shared.heartbeats.beat(id);
+            sleep(HEARTBEAT).await;
+        }
+    }
+
+    async fn watch_policies(self: Rc<Self>) {
+        let mut version = self.shared.policy_version.subscribe();
+        while version.changed().await.is_ok() {
+            for guarded in self.connections.recheck(&self.shared.snapshot()) {
+                let facts = &guarded.facts;
+                let text = format!(
+                    "connection {} -> {} closed because it's no longer allowed after a policy update",
+                    facts.source, facts.destination
+                );
+                self.shared.log.info("proxy::connections", &text, &[]);
+            }
+        }
+    }
+
+    async fn sweep_pool(self: Rc<Self>) {
+        loop {
+            sleep(self.pool.sweep_interval()).await;
+            self.pool.sweep();
+        }
+    }
+}
+
+/// Waits until the data plane has come at least as far as `wanted`, and says how far it is.
+async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) -> Phase {
+    match phase.wait_for(|phase| *phase >= wanted).await {
+        Ok(phase) => *phase,
+        // Whoever steers us is gone.
+        Err(_) => Phase::Forced,
+    }
+}
