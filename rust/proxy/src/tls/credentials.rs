@@ -294,13 +294,9 @@ fn check_path(
     Ok(())
 }
 
+/// The path check has refused leaves from before 1970.
 fn system_time(seconds: i64) -> SystemTime {
-    let span = Duration::from_secs(seconds.unsigned_abs());
-    if seconds < 0 {
-        SystemTime::UNIX_EPOCH - span
-    } else {
-        SystemTime::UNIX_EPOCH + span
-    }
+    SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
 
 /// Why a key, a chain and roots cannot be used together.

@@ -71,6 +71,8 @@ impl From<Error> for TlsError {
             Error::PeerIncompatible(
                 PeerIncompatible::ServerDoesNotSupportTls12Or13
                 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+                // Came with TLS 1.2 and must be there in 1.3: its absence tells an older hello.
+                | PeerIncompatible::SignatureAlgorithmsExtensionRequired
                 | PeerIncompatible::SupportedVersionsExtensionRequired
                 | PeerIncompatible::Tls12NotOffered
                 | PeerIncompatible::Tls12NotOfferedOrEnabled,
@@ -112,7 +114,7 @@ impl fmt::Display for TlsError {
             }
             Self::NotTls(got) => write!(
                 f,
-                "tls handshake error: peer does not speak TLS, it began with `{got}`; is it a plain-text client on the wrong port?"
+                "tls handshake error: peer does not speak TLS, it began with `{got}`; is this plain text, or the wrong port?"
             ),
             Self::PeerAlert(alert) => {
                 let name = alert_reason(*alert).trim_start_matches("peer_alert:");

@@ -1,9 +1,7 @@
 //! One TLS connection as bytes in, bytes out: no socket, no task, no buffer of its own.
 //!
-//! Rides on rustls' unbuffered API, so what arrives is decrypted where it lies and the worker's scratch is all
-//! the memory there is. `tunnel` owns the socket, the clock and the buffers. The in-place record layer will
-//! take the place of [`Engine`] behind [`Session`]'s methods once the handshake is over (rustls' kernel API
-//! gives it the keys); this one stays as the fallback and the oracle.
+//! Rides on rustls' unbuffered API (`engine`), so what arrives is decrypted where it lies and the worker's
+//! scratch is all the memory there is. `tunnel` owns the socket, the clock and the buffers.
 
 use std::mem;
 use std::sync::Arc;
@@ -11,15 +9,14 @@ use std::sync::Arc;
 use mesh::identity::Identity;
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
-};
-use rustls::{CommonState, Error};
 use rustls_pki_types::{IpAddr, Ipv4Addr, ServerName};
 
 use super::config::{ClientConfig, ServerConfig};
 use super::error::TlsError;
 use super::verify::spiffe_name;
+use engine::{Engine, Job, Step};
+
+mod engine;
 
 /// One connection, either side, from its first byte to its last.
 ///
@@ -111,7 +108,9 @@ impl Session {
                 Ok(consumed)
             }
             Err(error) => {
-                self.engine.drain_alerts(outgoing);
+                if !self.closed {
+                    self.engine.drain_alerts(outgoing); // behind close_notify nothing may follow
+                }
                 self.failed = Some(error.clone());
                 Err(error)
             }
@@ -220,11 +219,11 @@ impl Session {
                 Step::Rest => break,
             }
         }
+        self.meet()?;
         if self.peer_closed {
             // What follows the closure alert is not the peer's word (RFC 8446 §6.1).
             return Ok(incoming.len());
         }
-        self.meet()?;
         self.check_size(incoming.len() - consumed, outgoing)?;
         Ok(consumed)
     }
@@ -314,184 +313,6 @@ impl std::fmt::Debug for Session {
             .field("failed", &self.failed)
             .finish_non_exhaustive()
     }
-}
-
-/// Boxed: a session moves between tasks and tables more often than it is built.
-enum Engine {
-    Client(Box<UnbufferedClientConnection>),
-    Server(Box<UnbufferedServerConnection>),
-}
-
-/// What to do once the connection has nothing to say by itself.
-#[derive(Clone, Copy)]
-enum Job<'a> {
-    Close,
-    Encrypt(&'a [u8]),
-    Read,
-}
-
-enum Step {
-    Again,
-    PeerClosed,
-    /// The job is done, or more input is needed.
-    Rest,
-}
-
-impl Engine {
-    fn common(&self) -> &CommonState {
-        match self {
-            Self::Client(connection) => connection,
-            Self::Server(connection) => connection,
-        }
-    }
-
-    /// One turn of rustls' machine; also how many bytes of `incoming` it is done with.
-    fn step(
-        &mut self,
-        incoming: &mut [u8],
-        job: Job<'_>,
-        outgoing: &mut Vec<u8>,
-        plaintext: &mut impl FnMut(&[u8]),
-    ) -> (usize, Result<Step, TlsError>) {
-        match self {
-            Self::Client(connection) => settle(
-                connection.process_tls_records(incoming),
-                job,
-                outgoing,
-                plaintext,
-            ),
-            Self::Server(connection) => settle(
-                connection.process_tls_records(incoming),
-                job,
-                outgoing,
-                plaintext,
-            ),
-        }
-    }
-
-    /// After an error the alert still lies in the connection. It may be asked for that and nothing else: its
-    /// place in the input is lost.
-    fn drain_alerts(&mut self, outgoing: &mut Vec<u8>) {
-        while self.common().wants_write() {
-            let (_, step) = self.step(&mut [], Job::Read, outgoing, &mut |_| {});
-            if step.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-/// Does what rustls asks for in one state.
-fn settle<Data>(
-    status: UnbufferedStatus<'_, '_, Data>,
-    job: Job<'_>,
-    outgoing: &mut Vec<u8>,
-    plaintext: &mut impl FnMut(&[u8]),
-) -> (usize, Result<Step, TlsError>) {
-    let UnbufferedStatus { mut discard, state } = status;
-    let step = match state {
-        Ok(ConnectionState::ReadTraffic(mut records)) => {
-            let mut step = Ok(Step::Again);
-            while let Some(record) = records.next_record() {
-                match record {
-                    Ok(record) => {
-                        discard += record.discard;
-                        if !record.payload.is_empty() {
-                            plaintext(record.payload);
-                        }
-                    }
-                    Err(error) => step = Err(error.into()),
-                }
-            }
-            step
-        }
-        Ok(ConnectionState::EncodeTlsData(mut message)) => {
-            append(outgoing, 0, |space| Ok(message.encode(space)?)).map(|()| Step::Again)
-        }
-        Ok(ConnectionState::TransmitTlsData(sent)) => {
-            sent.done(); // it lies in `outgoing`, in order
-            Ok(Step::Again)
-        }
-        Ok(ConnectionState::WriteTraffic(mut writer)) => match job {
-            Job::Close => append(outgoing, ALERT_RECORD, |space| {
-                Ok(writer.queue_close_notify(space)?)
-            }),
-            Job::Encrypt(text) => append(outgoing, encrypted_len(text.len()), |space| {
-                Ok(writer.encrypt(text, space)?)
-            }),
-            Job::Read => Ok(()),
-        }
-        .map(|()| Step::Rest),
-        Ok(ConnectionState::PeerClosed) => Ok(Step::PeerClosed),
-        Ok(ConnectionState::BlockedHandshake | ConnectionState::Closed) => Ok(Step::Rest),
-        Ok(_) => Err(TlsError::Protocol(
-            "early data, which was not offered".into(),
-        )),
-        Err(error) => Err(error.into()),
-    };
-    (discard, step)
-}
-
-/// Lets `write` fill `size` bytes at the end of `outgoing`, more if it asks for more.
-fn append(
-    outgoing: &mut Vec<u8>,
-    mut size: usize,
-    mut write: impl FnMut(&mut [u8]) -> Result<usize, Unwritten>,
-) -> Result<(), TlsError> {
-    let start = outgoing.len();
-    loop {
-        outgoing.resize(start + size, 0);
-        match write(&mut outgoing[start..]) {
-            Ok(written) => {
-                outgoing.truncate(start + written);
-                return Ok(());
-            }
-            Err(Unwritten::TooSmall(needed)) if needed > size => size = needed,
-            Err(_) => {
-                outgoing.truncate(start);
-                return Err(Error::EncryptError.into());
-            }
-        }
-    }
-}
-
-enum Unwritten {
-    Never,
-    TooSmall(usize),
-}
-
-impl From<EncodeError> for Unwritten {
-    fn from(error: EncodeError) -> Self {
-        match error {
-            EncodeError::InsufficientSize(InsufficientSizeError { required_size }) => {
-                Self::TooSmall(required_size)
-            }
-            EncodeError::AlreadyEncoded => Self::Never,
-        }
-    }
-}
-
-impl From<EncryptError> for Unwritten {
-    fn from(error: EncryptError) -> Self {
-        match error {
-            EncryptError::InsufficientSize(InsufficientSizeError { required_size }) => {
-                Self::TooSmall(required_size)
-            }
-            EncryptError::EncryptExhausted => Self::Never,
-        }
-    }
-}
-
-/// Header, content type and tag around each payload (RFC 8446 §5.2, AES-GCM).
-const RECORD_OVERHEAD: usize = 5 + 1 + 16;
-/// Largest payload of a record (RFC 8446 §5.1).
-const MAX_PAYLOAD: usize = 16 * 1024;
-/// An encrypted alert.
-const ALERT_RECORD: usize = 2 + RECORD_OVERHEAD;
-
-/// Exact unless a key update goes in front.
-fn encrypted_len(plaintext: usize) -> usize {
-    plaintext + plaintext.div_ceil(MAX_PAYLOAD) * RECORD_OVERHEAD
 }
 
 /// A client's hello with a post-quantum key share has 1.8 KiB; until it is read we owe the peer nothing

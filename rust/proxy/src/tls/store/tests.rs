@@ -1,1 +1,61 @@
+use super::*;
+use crate::tls::testing::{Authority, CLIENT, SERVER, identity};
 
+const SOON: Duration = Duration::from_secs(10);
+
+fn run<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+#[test]
+fn what_was_installed_is_found_until_it_is_forgotten() {
+    let root = Authority::root("root");
+    let store = CredentialStore::new();
+    assert!(store.get(&identity(CLIENT)).is_none());
+    store.install(root.certificate(SERVER));
+    store.install(root.certificate(CLIENT));
+    assert_eq!(store.identities(), [identity(CLIENT), identity(SERVER)]);
+    store.forget(&identity(CLIENT));
+    assert!(store.get(&identity(CLIENT)).is_none());
+    assert!(store.get(&identity(SERVER)).is_some());
+}
+
+#[test]
+fn those_who_wait_are_woken_by_the_certificate_they_wait_for() {
+    let root = Authority::root("root");
+    let store = CredentialStore::new();
+    run(async {
+        let wanted = identity(CLIENT);
+        let waiting = store.wait_for(&wanted, SOON);
+        let coming = async {
+            store.install(root.certificate(SERVER)); // somebody else's: must not end the wait
+            tokio::task::yield_now().await;
+            store.install(root.certificate(CLIENT));
+        };
+        let (found, ()) = tokio::join!(waiting, coming);
+        assert_eq!(found.unwrap().identity(), &wanted);
+    });
+}
+
+#[test]
+fn a_certificate_that_is_there_is_not_waited_for() {
+    let store = CredentialStore::new();
+    store.install(Authority::root("root").certificate(CLIENT));
+    let found = run(store.wait_for(&identity(CLIENT), Duration::ZERO));
+    assert!(found.is_ok());
+}
+
+#[test]
+fn waiting_ends_at_its_limit_and_says_for_whom() {
+    let store = CredentialStore::new();
+    let limit = Duration::from_millis(1);
+    let error = run(store.wait_for(&identity(CLIENT), limit)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("no certificate for {CLIENT} within 1ms; can the CA be reached?")
+    );
+}
