@@ -12,8 +12,6 @@ from ztunnel.identity.schedule import (
     MAX_IN_FLIGHT,
     CertificateSchedule,
     Effect,
-    Expired,
-    Forget,
     Priority,
     Request,
     Validity,
@@ -341,5 +339,3 @@ def test_a_pause_is_slept_through_to_its_end() -> None:
     story = Story() >> want(WEB) << request(WEB) >> failed(WEB)
     now = story.clock.now()
     assert story.schedule.wake_at(now) == now.monotonic + 1
-
-

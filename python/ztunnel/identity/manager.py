@@ -67,14 +67,12 @@ class CertificateManager:
         if parsed is not None:
             for effect in self._schedule.forget(parsed):
                 self._perform_at_once(effect)
+            self._outcomes.pop(parsed, None)
             self._changed.set()
 
     async def first_outcome(self, identity: str) -> str | None:
         """Waits for the first answer to the wish for `identity`; None for success, else why not."""
-        future = self._outcomes.setdefault(
-            Identity.parse(identity), asyncio.get_running_loop().create_future()
-        )
-        return await asyncio.shield(future)
+        return await asyncio.shield(self._outcome_of(Identity.parse(identity)))
 
     async def run(self) -> None:
         """Runs the schedule until it is cancelled."""
@@ -169,9 +167,14 @@ class CertificateManager:
             self._tell(request.identity, str(error))
 
     def _tell(self, identity: Identity, outcome: str | None) -> None:
-        waiting = self._outcomes.get(identity)
-        if waiting is not None and not waiting.done():
+        waiting = self._outcome_of(identity)
+        if not waiting.done():
             waiting.set_result(outcome)
+
+    def _outcome_of(self, identity: Identity) -> asyncio.Future[str | None]:
+        if identity not in self._outcomes:
+            self._outcomes[identity] = asyncio.get_running_loop().create_future()
+        return self._outcomes[identity]
 
     def _perform_at_once(self, effect: Effect) -> None:
         match effect:

@@ -1,0 +1,112 @@
+"""The command line: verbs, help, exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ztunnel.cli import VERBS, main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([verb, "--help"])
+    assert caught.value.code == 0
+    assert f"example:\n  ztunnel {verb}" in capsys.readouterr().out
+
+
+def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    out = capsys.readouterr().out
+    for verb, summary in VERBS.items():
+        assert f"{verb} " in out
+        assert summary in out
+
+
+@pytest.mark.parametrize(
+    "argv", [[], ["nonsense"], ["run"], ["check"], ["run", "x", "y"], ["version", "x"]]
+)
+def test_what_is_not_understood_ends_with_two(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    assert caught.value.code == 2
+    assert "usage: ztunnel" in capsys.readouterr().err
+
+
+def test_check_lists_every_mistake_and_ends_with_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_text("workloads: [x]\npolicy: []\n")
+    assert main(["check", str(path)]) == 1
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        f"{path}:1:13: workloads[0]: not a mapping: x",
+        f'{path}:2:1: unknown field: "policy"; did you mean "policies"?',
+    ]
+    assert err == f"error: mesh file has 2 mistakes: {path}\n"
+
+
+def test_check_goes_on_after_a_bad_file(examples: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = examples / "two_hosts.yaml"
+    assert main(["check", "/nonexistent/file", str(good)]) == 1
+    out, err = capsys.readouterr()
+    assert out == f"{good}: good: 2 workloads, 1 service, 0 policies\n"
+    assert err == "error: No such file or directory: /nonexistent/file\n"
+
+
+def test_check_prints_warnings_and_ends_with_zero(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_text(
+        "workloads:\n- {name: a, namespace: n, workloadIps: [], services: {n/s: {80: 80}}}\n"
+    )
+    assert main(["check", str(path)]) == 0
+    assert (
+        f'{path}:2:3: warning: workloads[0].services: no such service in this file: "n/s"'
+        in capsys.readouterr().out
+    )
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=15, check=False
+    )
+
+
+def test_the_module_is_the_same_program(examples: Path) -> None:
+    done = python("-m", "ztunnel", "check", str(examples / "deny_all.yaml"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("good: 2 workloads, 0 services, 2 policies\n")
+
+
+def test_a_reader_that_goes_away_is_no_traceback(examples: Path) -> None:
+    program = f"{sys.executable} -m ztunnel check {' '.join([str(examples / 'two_hosts.yaml')] * 2000)} | head -n 1"
+    done = subprocess.run(
+        ["sh", "-c", program], capture_output=True, text=True, timeout=15, check=False
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = "import sys; from ztunnel.cli import main\ntry: main(['run', '--help'])\nexcept SystemExit: pass\n"
+    heavy = (
+        "print([m for m in ('asyncio', 'yaml', 'cryptography', 'ztunnel.app') if m in sys.modules])"
+    )
+    assert python("-c", code + heavy).stdout.endswith("\n[]\n")
+
+
+def test_what_a_node_loads_has_no_cryptography_until_a_ca_is_opened() -> None:
+    code = "import sys, ztunnel.app; print('cryptography' in sys.modules, 'rich' in sys.modules)"
+    assert python("-c", code).stdout == "False False\n"

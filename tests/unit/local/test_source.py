@@ -1,0 +1,168 @@
+"""The mesh file that changes while a node runs."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ztunnel.dataplane.handle import TYPE_SERVICE, TYPE_WORKLOAD
+from ztunnel.errors import MeshFileError
+from ztunnel.files import read_small_file, signature_of
+from ztunnel.local.schema import MeshDocument, parse_mesh
+from ztunnel.local.source import LocalSource
+from ztunnel.tasks import Tasks
+from ztunnel.testing import FakeDataPlane, FakeRejection, ManualClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+A = "- {name: a, namespace: n, workloadIps: [10.0.0.1]}\n"
+B = "- {name: b, namespace: n, workloadIps: [10.0.0.2]}\n"
+SERVICE = "services:\n- {name: s, namespace: n, hostname: s, vips: [], ports: {}}\n"
+
+KEY_A, KEY_B, KEY_S = (TYPE_WORKLOAD, "n/a"), (TYPE_WORKLOAD, "n/b"), (TYPE_SERVICE, "n/s")
+
+
+def load(path: Path) -> MeshDocument:
+    return parse_mesh(read_small_file(path), path)
+
+
+class Watched:
+    """A source at work on a file."""
+
+    def __init__(self, path: Path, text: str | None = None) -> None:
+        if text is not None:
+            path.write_text(text)
+        self.path, self.clock, self.data_plane = path, ManualClock(), FakeDataPlane()
+        self.source = LocalSource(path, load=load, data_plane=self.data_plane, clock=self.clock)
+        self.source.start(load(path), signature_of(path))
+
+    def replace(self, text: str) -> None:
+        """As editors and Kubernetes do it: a new file under the old name."""
+        draft = self.path.with_suffix(".draft")
+        draft.write_text(text)
+        draft.replace(self.path)
+
+    async def until(self, applied: int) -> None:
+        """Lets time pass until so many applies were made in all; the thread that reads needs real time."""
+        for _ in range(2000):
+            await self.clock.advance(0.1)
+            if len(self.data_plane.applied) >= applied:
+                return
+        raise AssertionError(f"not applied: {self.data_plane.applied}")
+
+
+@asynccontextmanager
+async def watched(path: Path, text: str) -> AsyncIterator[Watched]:
+    one = Watched(path, text)
+    async with Tasks(one.clock) as tasks:
+        tasks.start("mesh file", one.source.watch)
+        yield one
+    one.data_plane.close()
+
+
+@pytest.mark.asyncio
+async def test_a_change_is_applied_whole_and_what_is_gone_is_removed(tmp_path: Path) -> None:
+    async with watched(tmp_path / "m", f"workloads:\n{A}{SERVICE}") as one:
+        one.replace(f"workloads:\n{B}")
+        await one.until(2)
+        assert one.data_plane.applied == [([KEY_A, KEY_S], []), ([KEY_B], [KEY_S, KEY_A])]
+
+
+@pytest.mark.asyncio
+async def test_a_file_that_stays_is_applied_once(tmp_path: Path) -> None:
+    async with watched(tmp_path / "m", f"workloads:\n{A}") as one:
+        await one.clock.advance(60)
+        assert len(one.data_plane.applied) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_file_with_mistakes_changes_nothing_and_each_mistake_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "m"
+    async with watched(path, f"workloads:\n{A}") as one:
+        with caplog.at_level(logging.ERROR, logger="ztunnel"):
+            one.replace("workloads:\n- {name: a, namespace: n, workloadIps: [x], why: 1}\n")
+            for _ in range(2000):
+                await one.clock.advance(0.1)
+                if len(caplog.records) >= 3:
+                    break
+            await one.clock.advance(60)
+        assert [record.getMessage() for record in caplog.records] == [
+            "the mesh file has mistakes; the mesh stays as it is",
+            f'{path}:2:41: workloads[0].workloadIps[0]: not an IP address: "x"',
+            f'{path}:2:45: workloads[0]: unknown field: "why"',
+        ]
+        assert list(one.data_plane.resources) == [KEY_A]
+        one.replace(f"workloads:\n{B}")
+        await one.until(2)
+        assert list(one.data_plane.resources) == [KEY_B]
+
+
+@pytest.mark.asyncio
+async def test_a_file_that_goes_and_comes_back_is_read_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with watched(tmp_path / "m", f"workloads:\n{A}") as one:
+        with caplog.at_level(logging.ERROR, logger="ztunnel"):
+            one.path.unlink()
+            for _ in range(2000):
+                await one.clock.advance(0.1)
+                if caplog.records:
+                    break
+            await one.clock.advance(60)
+        assert [record.getMessage() for record in caplog.records] == [
+            "the mesh file cannot be read; the mesh stays as it is"
+        ]
+        assert list(one.data_plane.resources) == [KEY_A]
+        one.replace(f"workloads:\n{A}{B}")
+        await one.until(2)
+        assert list(one.data_plane.resources) == [KEY_A, KEY_B]
+
+
+@pytest.mark.asyncio
+async def test_a_symlink_that_is_swapped_is_a_change(tmp_path: Path) -> None:
+    for name, text in (("one", A), ("two", B)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "m").write_text(f"workloads:\n{text}")
+    (tmp_path / "..data").symlink_to("one")
+    (tmp_path / "m").symlink_to("..data/m")
+    one = Watched(tmp_path / "m")
+    async with Tasks(one.clock) as tasks:
+        tasks.start("mesh file", one.source.watch)
+        (tmp_path / "..new").symlink_to("two")
+        (tmp_path / "..new").replace(tmp_path / "..data")
+        await one.until(2)
+    assert list(one.data_plane.resources) == [KEY_B]
+    one.data_plane.close()
+
+
+@pytest.mark.asyncio
+async def test_a_file_that_is_still_being_written_is_left_alone(tmp_path: Path) -> None:
+    async with watched(tmp_path / "m", f"workloads:\n{A}") as one:
+        with one.path.open("w") as file:
+            file.write("workloads:\n")
+            for n in range(40):  # 2 s of writing, each piece a mesh by itself
+                file.write(A.replace("name: a", f"name: a{n}"))
+                file.flush()
+                await one.clock.advance(0.05)
+        assert len(one.data_plane.applied) == 1
+        await one.until(2)
+        assert len(one.data_plane.resources) == 40
+
+
+def test_what_rust_does_not_take_at_the_start_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    path.write_text(f"workloads:\n{A}")
+    data_plane = FakeDataPlane()
+    data_plane.rejections = [FakeRejection(type_url=TYPE_WORKLOAD, name="n/a", reason="no reason")]
+    source = LocalSource(path, load=load, data_plane=data_plane, clock=ManualClock())
+    with pytest.raises(MeshFileError) as caught:
+        source.start(load(path), signature_of(path))
+    assert caught.value.lines() == [f"{path}:1:1: Workload n/a: no reason"]
+    data_plane.close()

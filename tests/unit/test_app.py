@@ -1,0 +1,174 @@
+"""A node from its start to its end, with a data plane made of memory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ztunnel.app import EXIT_INTERRUPTED, EXIT_OK, Node, Parts
+from ztunnel.clock import SystemClock
+from ztunnel.errors import CaUnavailable, MeshFileError
+from ztunnel.nodefile import load_node_file
+from ztunnel.testing import FakeCa, FakeDataPlane, FakeEvent, FakeRejection
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+OWN = "spiffe://cluster.local/ns/n/sa/default"
+OTHER = "spiffe://cluster.local/ns/n/sa/other"
+FILE = """
+node: {workload: n/web, ca: {directory: ca}, drain: 3s}
+workloads:
+- {name: web, namespace: n, workloadIps: [127.0.0.1]}
+"""
+
+
+class Running:
+    """A node that runs, and the fakes around it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "node.yaml"
+        self.path.write_text(FILE)
+        self.data_plane = FakeDataPlane()
+        self.clock = SystemClock()
+        self.ca = FakeCa(self.clock)
+        parts = Parts(
+            data_plane=lambda settings: self.data_plane,
+            ca=lambda settings: self.ca,
+            clock=self.clock,
+        )
+        self.node = Node(load_node_file(self.path), parts, started=self.clock.now().monotonic)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():  # noqa: ASYNC110 - of threads and signals, which set no event here
+                await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def running(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> AsyncIterator[tuple[Running, asyncio.Task[int]]]:
+    caplog.set_level(logging.INFO, logger="ztunnel")
+    one = Running(folder)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(one.node.run())
+        await one.until(lambda: "ready" in caplog.messages or task.done())
+        yield one, task
+        if not task.done():
+            os.kill(os.getpid(), signal.SIGTERM)
+    one.data_plane.close()
+
+
+@pytest.mark.asyncio
+async def test_ready_means_mesh_applied_and_certificate_installed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path, caplog) as (one, _):
+        assert one.data_plane.synced
+        assert list(one.data_plane.certificates) == [OWN]
+        assert len(one.data_plane.resources) == 1
+        ready = next(record for record in caplog.records if record.message == "ready")
+        about = ready.__dict__["fields"]
+        assert about["inbound"] == "127.0.0.1:15008"
+        assert about["identity"] == OWN
+        assert about["ms"] >= 0
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_drains_and_ends_with_zero(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, number: signal.Signals
+) -> None:
+    async with running(tmp_path, caplog) as (one, task):
+        os.kill(os.getpid(), number)
+        assert await task == EXIT_OK
+        assert one.data_plane.drains == [3.0]
+        assert one.data_plane.stopped.is_set()
+        assert caplog.messages[-1] == "drained"
+
+
+@pytest.mark.asyncio
+async def test_a_second_signal_ends_the_drain_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path, caplog) as (one, task):
+        one.data_plane.idle.clear()
+        started = one.clock.now().monotonic
+        os.kill(os.getpid(), signal.SIGINT)
+        await one.until(lambda: one.data_plane.drains != [])
+        os.kill(os.getpid(), signal.SIGINT)
+        assert await task == EXIT_INTERRUPTED
+        assert one.clock.now().monotonic - started < 2
+        assert one.data_plane.stopped.is_set()
+
+
+@pytest.mark.asyncio
+async def test_connections_that_outlive_the_deadline_are_named_and_the_end_is_still_zero(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, caplog) as (one, task):
+        monkeypatch.setattr(one.data_plane, "drain", lambda deadline: False)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await task == EXIT_OK
+        assert caplog.messages[-1] == "connections were cut at the deadline"
+
+
+@pytest.mark.asyncio
+async def test_events_of_the_data_plane_reach_the_manager(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path, caplog) as (one, _):
+        one.data_plane.say(FakeEvent(kind="credential_wanted", identity=OTHER, detail="now"))
+        await one.until(lambda: OTHER in one.data_plane.certificates)
+        one.data_plane.say(
+            FakeEvent(kind="credential_idle", identity=OTHER),
+            FakeEvent(kind="credential_idle", identity=OWN),
+            FakeEvent(kind="worker_failed", detail="worker 1"),
+            FakeEvent(kind="overflow"),
+            FakeEvent(kind="from the future"),
+        )
+        await one.until(lambda: OTHER not in one.data_plane.certificates)
+        await one.until(lambda: "an event that nobody knows" in caplog.messages)
+        assert OWN in one.data_plane.certificates
+        assert "a worker failed" in caplog.messages
+
+
+@pytest.mark.asyncio
+async def test_a_changed_file_is_applied_while_the_node_runs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path, caplog) as (one, _):
+        one.path.write_text(FILE + "- {name: shop, namespace: n, workloadIps: [127.0.0.2]}\n")
+        await one.until(lambda: len(one.data_plane.resources) == 2)
+
+
+@pytest.mark.asyncio
+async def test_a_node_without_a_certificate_says_so_and_runs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no(self: FakeCa, csr: bytes, identity: object) -> None:
+        raise CaUnavailable("out for lunch")
+
+    monkeypatch.setattr(FakeCa, "sign", no)
+    async with running(tmp_path, caplog):
+        assert "no certificate yet; tunnels wait for it" in caplog.messages
+
+
+@pytest.mark.asyncio
+async def test_a_mesh_that_rust_does_not_take_ends_the_start(tmp_path: Path) -> None:
+    one = Running(tmp_path)
+    one.data_plane.rejections = [
+        FakeRejection(type_url="ztunnel.local/Workload", name="n/web", reason="no")
+    ]
+    with pytest.raises(MeshFileError):
+        await one.node.run()
+    assert one.data_plane.stopped.is_set()
+    one.data_plane.close()

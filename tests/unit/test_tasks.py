@@ -1,0 +1,90 @@
+"""Tasks with names and rules."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+
+import pytest
+
+from ztunnel.tasks import FailurePolicy, Tasks
+from ztunnel.testing import ManualClock
+
+
+async def for_ever() -> None:
+    await asyncio.Event().wait()
+
+
+async def fail() -> None:
+    raise RuntimeError("broken")
+
+
+@pytest.mark.asyncio
+async def test_leaving_the_group_ends_its_tasks() -> None:
+    async with Tasks(ManualClock()) as tasks:
+        tasks.start("one", for_ever)
+        tasks.start("two", for_ever, on_failure=FailurePolicy.RESTART)
+        await asyncio.sleep(0)
+
+
+@pytest.mark.asyncio
+async def test_a_task_that_must_not_fail_ends_everything_with_its_own_error() -> None:
+    async def body() -> None:
+        async with Tasks(ManualClock()) as tasks:
+            tasks.start("bad", fail)
+            await for_ever()
+
+    with pytest.raises(RuntimeError, match="broken"):
+        await body()
+
+
+@pytest.mark.asyncio
+async def test_an_error_of_the_body_comes_out_as_itself() -> None:
+    async def body() -> None:
+        async with Tasks(ManualClock()) as tasks:
+            tasks.start("one", for_ever)
+            raise KeyError("body")
+
+    with pytest.raises(KeyError):
+        await body()
+
+
+@pytest.mark.asyncio
+async def test_a_control_task_starts_again_after_growing_pauses(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock, runs = ManualClock(), 0
+
+    async def run() -> None:
+        nonlocal runs
+        runs += 1
+        if runs < 4:
+            raise RuntimeError("broken")
+
+    with caplog.at_level(logging.ERROR, logger="ztunnel"):
+        async with Tasks(clock) as tasks:
+            tasks.start("flaky", run, on_failure=FailurePolicy.RESTART)
+            counts = []
+            for _ in range(4):
+                await clock.settle()
+                counts.append(runs)
+                await clock.advance({1: 1, 2: 2, 3: 4, 4: 8}[runs])
+    assert counts == [1, 2, 3, 4]
+    assert len(caplog.records) == 3
+
+
+@pytest.mark.asyncio
+async def test_a_long_good_run_makes_the_next_pause_short_again() -> None:
+    clock, starts = ManualClock(), []
+
+    async def run() -> None:
+        starts.append(clock.now().monotonic)
+        await clock.sleep(0 if len(starts) < 5 else 100)
+        raise RuntimeError("broken")
+
+    async with Tasks(clock) as tasks:
+        tasks.start("flaky", run, on_failure=FailurePolicy.RESTART)
+        await clock.advance(200)
+    gaps = [after - before for before, after in itertools.pairwise(starts)]
+    assert gaps[:5] == [1, 2, 4, 8, 101]
