@@ -61,7 +61,7 @@ def real_parts() -> Parts:
     # Imported here: each is slow to load, and tests need neither.
     from ztunnel.dataplane.native import NativeDataPlane
 
-    return Parts(data_plane=NativeDataPlane, ca=_open_ca, clock=SystemClock())
+    return Parts(data_plane=NativeDataPlane, ca=_built_in_ca, clock=SystemClock())
 
 
 class Node:
@@ -87,9 +87,12 @@ class Node:
         manager = CertificateManager(data_plane=self._data_plane, ca=self._ca, clock=self._clock)
         try:
             self._source.start(self._file.mesh, self._file.mesh_signature)
-            bound = self._data_plane.start()
-            self._data_plane.mark_synced()
             self._listen_to_signals()
+            bound = self._data_plane.start()
+            await (
+                self._ca.open()
+            )  # after the start, which takes its time while the authority gets ready
+            self._data_plane.mark_synced()
             async with Tasks(self._clock) as tasks:
                 tasks.start("certificates", manager.run, on_failure=FailurePolicy.RESTART)
                 tasks.start("events", lambda: self._pump(manager), on_failure=FailurePolicy.RESTART)
@@ -98,6 +101,7 @@ class Node:
                 await self._stop.wait()
                 return await self._drain()
         finally:
+            self._ca.close()
             self._data_plane.stop()
 
     async def _announce(self, manager: CertificateManager, bound: dict[str, str]) -> None:
@@ -195,10 +199,9 @@ def _drain_in_thread(
         loop.call_soon_threadsafe(tell)
 
 
-def _open_ca(settings: CaSettings) -> CaClient:
-    # Imported here: `cryptography` takes a third of the start-up time.
-    from ztunnel.identity.ca.selfsigned import SelfSignedCa
+def _built_in_ca(settings: CaSettings) -> CaClient:
+    from ztunnel.identity.ca.process import ProcessCa
 
-    return SelfSignedCa.open(
+    return ProcessCa(
         settings.directory, trust_domain=settings.trust_domain, leaf_lifetime=settings.leaf_lifetime
     )

@@ -13,7 +13,7 @@ import pytest
 
 from ztunnel.app import EXIT_INTERRUPTED, EXIT_OK, Node, Parts
 from ztunnel.clock import SystemClock
-from ztunnel.errors import CaUnavailable, MeshFileError
+from ztunnel.errors import CaFolderError, CaUnavailable, MeshFileError
 from ztunnel.nodefile import load_node_file
 from ztunnel.testing import FakeCa, FakeDataPlane, FakeEvent, FakeRejection
 
@@ -160,6 +160,17 @@ async def test_a_node_without_a_certificate_says_so_and_runs(
     monkeypatch.setattr(FakeCa, "sign", no)
     async with running(tmp_path, caplog):
         assert "no certificate yet; tunnels wait for it" in caplog.messages
+
+
+@pytest.mark.asyncio
+async def test_an_authority_that_cannot_work_ends_the_start(tmp_path: Path) -> None:
+    one = Running(tmp_path)
+    one.ca.trouble_at_start = CaFolderError("the CA's key is damaged")
+    with pytest.raises(CaFolderError):
+        await one.node.run()
+    assert not one.data_plane.synced
+    assert one.ca.closed
+    one.data_plane.close()
 
 
 @pytest.mark.asyncio

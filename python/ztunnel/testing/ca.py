@@ -25,9 +25,20 @@ class FakeCa:
         """Every request so far."""
         self.trouble: Callable[[Identity], CaError | None] = lambda identity: None
         """What goes wrong with a request, if anything does."""
+        self.trouble_at_start: CaError | None = None
+        self.closed = False
         self.answering = asyncio.Event()
         """Cleared, no request is answered."""
         self.answering.set()
+
+    async def open(self) -> None:
+        """Always ready, unless `trouble_at_start` says otherwise."""
+        if self.trouble_at_start is not None:
+            raise self.trouble_at_start
+
+    def close(self) -> None:
+        """Remembers."""
+        self.closed = True
 
     async def sign(self, csr: bytes, identity: Identity) -> IssuedCertificate:
         """A certificate from now on, for `lifetime` seconds."""

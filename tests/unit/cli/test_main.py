@@ -79,6 +79,23 @@ def test_check_prints_warnings_and_ends_with_zero(
     )
 
 
+def test_run_lists_the_mistakes_of_a_file_that_cannot_be_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "node.yaml"
+    path.write_text("node: {workload: n/w}\n")
+    assert main(["run", str(path)]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        f"{path}:1:7: node: missing: `ca`",
+        f"error: node file has 1 mistake: {path}",
+    ]
+
+
+def test_run_names_a_file_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "/nonexistent/file"]) == 1
+    assert capsys.readouterr().err == "error: No such file or directory: /nonexistent/file\n"
+
+
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, timeout=15, check=False

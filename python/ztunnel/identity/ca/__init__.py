@@ -1,6 +1,6 @@
 """Those who sign: what the manager asks of any certificate authority.
 
-`selfsigned.py` is the built-in one; istiod's comes beside it.
+`selfsigned.py` is the built-in one, run in a child by `process.py`; istiod's comes beside them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,14 @@ class IssuedCertificate:
 
 class CaClient(Protocol):
     """Signs requests. Raises `CaError` and nothing else for what went wrong at the authority."""
+
+    async def open(self) -> None:
+        """Gets ready. Raises what will be as wrong in an hour; whoever cannot be reached *now* is no error."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of whatever it holds."""
+        ...
 
     async def sign(self, csr: bytes, identity: Identity) -> IssuedCertificate:
         """A certificate for exactly `identity`, on the key of `csr` (PEM PKCS#10)."""

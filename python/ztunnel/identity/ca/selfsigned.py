@@ -1,7 +1,7 @@
-"""The built-in certificate authority: one root on disk, leaves signed in this process.
+"""The built-in certificate authority: one root on disk, leaves signed at once.
 
 For meshes without a control plane. Opt-in by the node file (`ca:`), never a fallback for another authority.
-The only user of `cryptography`, which takes a third of the start-up time: imported when a CA is opened.
+The only user of `cryptography`. A node runs it in a child process: see `process.py`.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class SelfSignedCa:
             wall=wall,
         )
 
-    async def sign(self, csr: bytes, identity: Identity) -> IssuedCertificate:
+    def issue(self, csr: bytes, identity: Identity) -> IssuedCertificate:
         """A certificate for `identity`; `CaRefusal` if the request asks for anything else."""
         request = _read_request(csr)
         if identity.trust_domain != self._trust_domain:

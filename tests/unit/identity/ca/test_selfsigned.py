@@ -53,9 +53,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "ca"
 
 
-@pytest.mark.asyncio
-async def test_a_leaf_is_an_svid_for_exactly_one_identity(folder: Path) -> None:
-    issued = await opened(folder).sign(csr(str(WEB)), WEB)
+def test_a_leaf_is_an_svid_for_exactly_one_identity(folder: Path) -> None:
+    issued = opened(folder).issue(csr(str(WEB)), WEB)
     leaf = x509.load_pem_x509_certificate(issued.chain)
     root = x509.load_pem_x509_certificate(issued.roots)
     leaf.verify_directly_issued_by(root)
@@ -69,42 +68,37 @@ async def test_a_leaf_is_an_svid_for_exactly_one_identity(folder: Path) -> None:
     assert leaf.public_key() == KEY.public_key()
 
 
-@pytest.mark.asyncio
-async def test_the_times_that_are_reported_are_those_in_the_leaf(folder: Path) -> None:
-    issued = await opened(folder, wall=NOON + 0.7).sign(csr(str(WEB)), WEB)
+def test_the_times_that_are_reported_are_those_in_the_leaf(folder: Path) -> None:
+    issued = opened(folder, wall=NOON + 0.7).issue(csr(str(WEB)), WEB)
     leaf = x509.load_pem_x509_certificate(issued.chain)
     assert leaf.not_valid_before_utc.timestamp() == issued.not_before == NOON - 60
     assert leaf.not_valid_after_utc.timestamp() == issued.not_after == NOON + DAY
 
 
-@pytest.mark.asyncio
-async def test_the_half_life_of_a_short_lived_leaf_is_still_to_come(folder: Path) -> None:
-    issued = await opened(folder, lifetime=8).sign(csr(str(WEB)), WEB)
+def test_the_half_life_of_a_short_lived_leaf_is_still_to_come(folder: Path) -> None:
+    issued = opened(folder, lifetime=8).issue(csr(str(WEB)), WEB)
     assert (issued.not_before, issued.not_after) == (NOON - 2, NOON + 8)
 
 
-@pytest.mark.asyncio
-async def test_a_leaf_never_outlives_its_root(folder: Path) -> None:
+def test_a_leaf_never_outlives_its_root(folder: Path) -> None:
     late = NOON + 3650 * DAY - 10
-    issued = await opened(folder, wall=late).sign(csr(str(WEB)), WEB)
+    issued = opened(folder, wall=late).issue(csr(str(WEB)), WEB)
     assert issued.not_after == NOON + 3650 * DAY
 
 
-@pytest.mark.asyncio
-async def test_a_root_that_ends_while_the_node_runs_signs_no_more(folder: Path) -> None:
+def test_a_root_that_ends_while_the_node_runs_signs_no_more(folder: Path) -> None:
     times = iter([NOON, NOON + 3651 * DAY])
     ca = SelfSignedCa.open(
         folder, trust_domain="cluster.local", leaf_lifetime=DAY, wall=lambda: next(times)
     )
     with pytest.raises(CaError, match="the root certificate ended on 2035-12-30"):
-        await ca.sign(csr(str(WEB)), WEB)
+        ca.issue(csr(str(WEB)), WEB)
 
 
-@pytest.mark.asyncio
-async def test_serial_numbers_differ(folder: Path) -> None:
+def test_serial_numbers_differ(folder: Path) -> None:
     ca = opened(folder)
     serials = {
-        x509.load_pem_x509_certificate((await ca.sign(csr(str(WEB)), WEB)).chain).serial_number
+        x509.load_pem_x509_certificate((ca.issue(csr(str(WEB)), WEB)).chain).serial_number
         for _ in range(5)
     }
     assert len(serials) == 5
@@ -121,7 +115,6 @@ def tampered() -> bytes:
         return b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n"
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("request_pem", "message"),
     [
@@ -145,18 +138,17 @@ def tampered() -> bytes:
         (csr(str(WEB), key=ec.generate_private_key(ec.SECP384R1())), "not an ECDSA P-256 key"),
     ],
 )
-async def test_a_request_for_anything_else_is_refused(
+def test_a_request_for_anything_else_is_refused(
     folder: Path, request_pem: bytes, message: str
 ) -> None:
     with pytest.raises(CaRefusal, match=message):
-        await opened(folder).sign(request_pem, WEB)
+        opened(folder).issue(request_pem, WEB)
 
 
-@pytest.mark.asyncio
-async def test_an_identity_of_another_trust_domain_is_refused(folder: Path) -> None:
+def test_an_identity_of_another_trust_domain_is_refused(folder: Path) -> None:
     stranger = Identity.parse("spiffe://other.mesh/ns/default/sa/web")
     with pytest.raises(CaRefusal, match=r"not an identity of trust domain cluster\.local"):
-        await opened(folder).sign(csr(str(stranger)), stranger)
+        opened(folder).issue(csr(str(stranger)), stranger)
 
 
 # The folder
@@ -192,13 +184,12 @@ def test_nodes_that_start_together_on_a_new_folder_share_one_root(tmp_path: Path
     assert len(roots) == 1
 
 
-@pytest.mark.asyncio
-async def test_further_roots_in_the_file_are_trusted_as_well(folder: Path, tmp_path: Path) -> None:
+def test_further_roots_in_the_file_are_trusted_as_well(folder: Path, tmp_path: Path) -> None:
     opened(tmp_path / "old")
     old = (tmp_path / "old" / "root.pem").read_bytes()
     with (folder / "root.pem").open("ab") as file:
         file.write(b"# the root before this one\n" + old)
-    issued = await opened(folder).sign(csr(str(WEB)), WEB)
+    issued = opened(folder).issue(csr(str(WEB)), WEB)
     assert len(x509.load_pem_x509_certificates(issued.roots)) == 2
     assert old in issued.roots
 
