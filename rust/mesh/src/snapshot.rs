@@ -2,11 +2,10 @@
 //!
 //! Only `store` makes one. Every look-up is a hash look-up and, where several things share a key, a walk over those few.
 //!
-//! A view is three indexes behind `Arc`s, and the indexes hold `Arc`s: publishing copies, of the indexes that changed,
-//! the tables but not the workloads, services and policies in them. That is cheap against decoding up to some ten
-//! thousand entries; past that a persistent map belongs here, and only this file and `snapshot/` would know.
+//! A view is three indexes behind `Arc`s. Publishing copies neither workloads, services and policies nor whole indexes:
+//! of those that changed, only the parts into which the changes fall (`snapshot/table.rs`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -18,11 +17,14 @@ use crate::workload::Workload;
 mod dump;
 mod policies;
 mod services;
+mod table;
 mod workloads;
 
 pub(crate) use policies::PolicyIndex;
 pub(crate) use services::ServiceIndex;
 pub(crate) use workloads::WorkloadIndex;
+
+use table::Table;
 
 /// One frozen view of the mesh.
 #[derive(Clone, Debug, Default)]
@@ -119,13 +121,13 @@ impl MeshSnapshot {
 type Slot<T> = Arc<Vec<Arc<T>>>;
 
 /// Puts `value` under `key`: in the place of the one that `same` finds, or last.
-fn put<K: std::hash::Hash + Eq, T: Clone>(
-    table: &mut HashMap<K, Slot<T>>,
+fn put<K: std::hash::Hash + Eq + Clone, T: Clone>(
+    table: &mut Table<K, Slot<T>>,
     key: K,
     value: &Arc<T>,
     same: impl Fn(&T) -> bool,
 ) {
-    let slot = Arc::make_mut(table.entry(key).or_default());
+    let slot = Arc::make_mut(table.or_default(key));
     match slot.iter_mut().find(|held| same(held)) {
         Some(held) => *held = Arc::clone(value),
         None => slot.push(Arc::clone(value)),
@@ -133,9 +135,9 @@ fn put<K: std::hash::Hash + Eq, T: Clone>(
 }
 
 /// Takes what `same` finds from under `key`.
-fn take<K, Q, T>(table: &mut HashMap<K, Slot<T>>, key: &Q, same: impl Fn(&T) -> bool)
+fn take<K, Q, T>(table: &mut Table<K, Slot<T>>, key: &Q, same: impl Fn(&T) -> bool)
 where
-    K: std::hash::Hash + Eq + std::borrow::Borrow<Q>,
+    K: std::hash::Hash + Eq + Clone + std::borrow::Borrow<Q>,
     Q: std::hash::Hash + Eq + ?Sized,
     T: Clone,
 {

@@ -196,18 +196,23 @@ impl Batch {
 
     /// Follows up a change of a workload: its endpoints, and what has to be said about it.
     fn replaced(&mut self, old: Option<&Workload>, new: Option<&Workload>) {
+        // What a workload says of itself to a service; often the same before and after, and then nothing to do.
+        let said = |workload: Option<&Workload>, service: &NamespacedHostname| {
+            let workload = workload?;
+            let ports = workload.services.get(service)?;
+            Some(Endpoint::of(workload, ports))
+        };
         for workload in [old, new].into_iter().flatten() {
-            let is_new = new.is_some_and(|new| std::ptr::eq(new, workload));
-            for (service, ports) in &workload.services {
-                let endpoint = is_new.then(|| Endpoint::of(workload, ports));
-                let services = Arc::make_mut(&mut self.mesh.services);
-                services.attach(service, &workload.uid, endpoint);
-                self.touched.insert(service.clone());
+            for service in workload.services.keys() {
+                let endpoint = said(new, service);
+                if endpoint != said(old, service) {
+                    let services = Arc::make_mut(&mut self.mesh.services);
+                    services.attach(service, &workload.uid, endpoint);
+                    self.touched.insert(service.clone());
+                }
             }
-            self.applied
-                .changes
-                .workloads
-                .insert(Arc::clone(&workload.uid));
+            let changes = &mut self.applied.changes;
+            changes.workloads.insert(Arc::clone(&workload.uid));
         }
         let policies = |w: Option<&Workload>| {
             w.map(|w| (w.namespace.clone(), w.authorization_policies.clone()))

@@ -232,7 +232,7 @@ pub(super) fn boolean(node: &Node<'_>, place: &Place<'_>) -> Option<bool> {
 }
 
 pub(super) fn whole<T: TryFrom<u64>>(node: &Node<'_>, place: &Place<'_>) -> Option<T> {
-    let most = (1_u64 << (8 * size_of::<T>())) - 1;
+    let most = u64::MAX >> (64 - 8 * size_of::<T>());
     match node {
         Node::Whole(value) => T::try_from(*value).ok(),
         _ => None,

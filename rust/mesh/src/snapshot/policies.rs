@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::Table;
 use crate::authorization::{Authorization, Scope};
 use crate::workload::Workload;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PolicyIndex {
-    pub(super) by_key: HashMap<Arc<str>, Arc<Authorization>>,
+    pub(super) by_key: Table<Arc<str>, Arc<Authorization>>,
     /// Global policies stand under the empty namespace; workload-selector policies are found by key only. In the order
     /// of their keys, so that the same mesh gives the same answer with the same reason.
     by_namespace: HashMap<Arc<str>, BTreeMap<Arc<str>, Arc<Authorization>>>,

@@ -1,19 +1,19 @@
 //! Services by name, hostname, virtual address and block, and the endpoints that workloads bring to them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Slot, put, take};
+use super::{Slot, Table, put, take};
 use crate::address::{Cidr, NamespacedHostname};
 use crate::service::{Endpoint, Endpoints, Service};
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ServiceIndex {
-    entries: HashMap<NamespacedHostname, Entry>,
-    by_hostname: HashMap<Arc<str>, Slot<Service>>,
-    by_vip: HashMap<IpAddr, Slot<Service>>,
-    by_cidr: HashMap<Cidr, Slot<Service>>,
+    entries: Table<NamespacedHostname, Entry>,
+    by_hostname: Table<Arc<str>, Slot<Service>>,
+    by_vip: Table<IpAddr, Slot<Service>>,
+    by_cidr: Table<Cidr, Slot<Service>>,
     /// How many blocks have each prefix length: these are the only ones worth a look-up.
     prefixes: BTreeMap<u8, usize>,
 }
@@ -151,7 +151,7 @@ impl ServiceIndex {
     }
 
     fn entry(&mut self, name: &NamespacedHostname) -> &mut Entry {
-        self.entries.entry(name.clone()).or_default()
+        self.entries.or_default(name.clone())
     }
 
     /// A service keeps its place among those that share a key, so that changes of endpoints do not change its rank.

@@ -1,18 +1,17 @@
 //! Workloads by uid, by address and by name.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Slot, put, take};
+use super::{Slot, Table, put, take};
 use crate::workload::{NetworkMode, TunnelProtocol, Workload};
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WorkloadIndex {
-    pub(super) by_uid: HashMap<Arc<str>, Arc<Workload>>,
+    pub(super) by_uid: Table<Arc<str>, Arc<Workload>>,
     /// Keyed by the address alone, so that a look-up needs no owned network name; few addresses repeat over networks.
-    by_address: HashMap<IpAddr, Slot<Workload>>,
-    pub(super) by_name: HashMap<Arc<str>, Slot<Workload>>,
+    by_address: Table<IpAddr, Slot<Workload>>,
+    pub(super) by_name: Table<Arc<str>, Slot<Workload>>,
 }
 
 impl WorkloadIndex {
@@ -33,12 +32,15 @@ impl WorkloadIndex {
                 put(&mut self.by_address, *address, workload, same);
             }
         }
-        put(
-            &mut self.by_name,
-            Arc::clone(&workload.name),
-            workload,
-            same,
-        );
+        // Any number may have no name, and none of them is asked for by it.
+        if !workload.name.is_empty() {
+            put(
+                &mut self.by_name,
+                Arc::clone(&workload.name),
+                workload,
+                same,
+            );
+        }
         self.by_uid
             .insert(Arc::clone(&workload.uid), Arc::clone(workload));
     }

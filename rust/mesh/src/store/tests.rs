@@ -194,6 +194,25 @@ fn what_is_sent_again_unchanged_is_no_change() {
 }
 
 #[test]
+fn a_change_that_does_not_concern_endpoints_leaves_the_service_alone() {
+    let mut store = MeshStore::new();
+    let of = |more: &str| {
+        let more = json!({"services": {"ns/s.ns": {"80": 81}}, "canonicalName": more});
+        json!({"workloads": [pod("a", &["10.0.0.1"], more)], "services": [service("s", &[], json!({}))]})
+    };
+    apply(&mut store, &of("x"));
+    let held = store.snapshot().service_by_hostname("s.ns", None).cloned();
+    let changes = apply(&mut store, &of("y")).changes;
+    assert_eq!((changes.workloads.len(), changes.services.len()), (1, 0));
+    assert_eq!(uids(&store.snapshot(), "s.ns"), ["a"]);
+    let mesh = store.snapshot();
+    assert!(Arc::ptr_eq(
+        &held.unwrap(),
+        mesh.service_by_hostname("s.ns", None).unwrap()
+    ));
+}
+
+#[test]
 fn changes_say_when_policy_has_to_be_asked_again() {
     let mut store = MeshStore::new();
     let concern = |store: &mut MeshStore, more: serde_json::Value| {
