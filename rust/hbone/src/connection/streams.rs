@@ -29,6 +29,15 @@ impl Streams {
         }
     }
 
+    /// A client whose next stream has this number.
+    #[cfg(test)]
+    pub(super) fn starting_at(next_local: u32) -> Self {
+        Self {
+            next_local,
+            ..Self::new(Role::Client)
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.open.len()
     }

@@ -1,1 +1,93 @@
+use super::*;
 
+#[test]
+fn a_send_window_below_zero_lets_nothing_go_and_recovers() {
+    let mut window = SendWindow::new(100);
+    window.take(80);
+    window.shift(-50).unwrap();
+    assert_eq!(window.open(), 0);
+    window.shift(30).unwrap();
+    assert_eq!(window.open(), 0);
+    window.shift(1).unwrap();
+    assert_eq!(window.open(), 1);
+}
+
+#[test]
+fn a_send_window_ends_at_two_gibibytes() {
+    let mut window = SendWindow::new(MAX_WINDOW - 1);
+    assert_eq!(window.shift(1), Ok(()));
+    assert_eq!(window.shift(1), Err(Overflow));
+    assert_eq!(window.open(), MAX_WINDOW as usize, "unchanged");
+}
+
+#[test]
+fn credit_is_told_in_steps_of_half_a_window() {
+    let mut window = ReceiveWindow::new(100, 100);
+    assert!(window.arrive(80));
+    window.hold(80);
+    assert_eq!(window.release(49), None);
+    assert_eq!(window.release(1), Some(50));
+    assert_eq!(window.release(30), None);
+    assert_eq!(window.available(), 70);
+    assert!(!window.arrive(71));
+    assert!(window.arrive(70));
+}
+
+#[test]
+fn releasing_more_than_was_held_credits_what_was_held() {
+    let mut window = ReceiveWindow::new(100, 100);
+    assert!(window.arrive(60));
+    window.hold(60);
+    assert_eq!(window.release(1000), Some(60));
+    assert_eq!(window.release(1000), None);
+    assert_eq!(window.available(), 100);
+}
+
+#[test]
+fn a_window_doubles_after_eight_windows_and_stops_at_its_most() {
+    let mut window = ReceiveWindow::new(100, 300);
+    let mut sizes = Vec::new();
+    for _ in 0..200 {
+        let bytes = 25;
+        assert!(window.arrive(bytes));
+        window.hold(bytes);
+        window.release(bytes);
+        if sizes.last() != Some(&window.size) {
+            sizes.push(window.size);
+        }
+    }
+    assert_eq!(sizes, [100, 200, 300]);
+    assert!(window.available() <= 300);
+}
+
+#[test]
+fn a_reader_that_falls_behind_keeps_its_window() {
+    let mut window = ReceiveWindow::new(100, 300);
+    for _ in 0..200 {
+        assert!(window.arrive(60));
+        window.hold(60);
+        window.release(60);
+    }
+    assert_eq!(window.size, 100);
+}
+
+#[test]
+fn every_byte_of_a_window_is_somewhere() {
+    let mut window = ReceiveWindow::new(1000, 8000);
+    let mut seed = 0x9e37_79b9_u32;
+    for _ in 0..10_000 {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let bytes = (seed >> 8) % 700;
+        match seed % 3 {
+            0 if window.arrive(bytes) => window.hold(bytes),
+            1 if window.arrive(bytes) => {
+                window.give_back(bytes);
+            }
+            _ => {
+                window.release(bytes);
+            }
+        }
+        let total = window.available + i64::from(window.held) + i64::from(window.returned);
+        assert_eq!(total, i64::from(window.size));
+    }
+}

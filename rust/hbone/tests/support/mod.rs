@@ -83,6 +83,7 @@ impl Peer {
         *self
             .ids
             .iter()
+            .rev()
             .find(|id| id.value() == number)
             .expect("a known stream")
     }
