@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from ztunnel.dataplane.handle import DataPlane
     from ztunnel.identity.ca import CaClient
+    from ztunnel.identity.ca.child import Child
     from ztunnel.local.schema import MeshDocument
     from ztunnel.settings import CaSettings
 
@@ -56,12 +57,21 @@ class Parts:
     clock: Clock
 
 
-def real_parts() -> Parts:
-    """The compiled data plane, the built-in CA, the machine's clock."""
-    # Imported here: each is slow to load, and tests need neither.
+def real_parts(ca_child: Child) -> Parts:
+    """The compiled data plane, the built-in CA (with its first child), the machine's clock."""
+    # Imported here: tests need neither.
     from ztunnel.dataplane.native import NativeDataPlane
+    from ztunnel.identity.ca.process import ProcessCa
 
-    return Parts(data_plane=NativeDataPlane, ca=_built_in_ca, clock=SystemClock())
+    def built_in_ca(settings: CaSettings) -> CaClient:
+        return ProcessCa(
+            settings.directory,
+            trust_domain=settings.trust_domain,
+            leaf_lifetime=settings.leaf_lifetime,
+            first=ca_child,
+        )
+
+    return Parts(data_plane=NativeDataPlane, ca=built_in_ca, clock=SystemClock())
 
 
 class Node:
@@ -197,11 +207,3 @@ def _drain_in_thread(
     # The loop is closed if a second signal ended the program meanwhile.
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(tell)
-
-
-def _built_in_ca(settings: CaSettings) -> CaClient:
-    from ztunnel.identity.ca.process import ProcessCa
-
-    return ProcessCa(
-        settings.directory, trust_domain=settings.trust_domain, leaf_lifetime=settings.leaf_lifetime
-    )

@@ -6,8 +6,6 @@ import os
 import stat
 from typing import TYPE_CHECKING, TypeAlias
 
-from ztunnel.document.compose import MAX_BYTES
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -25,7 +23,7 @@ def signature_of(path: Path) -> Signature:
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def read_small_file(path: Path, *, limit: int = MAX_BYTES) -> bytes:
+def read_small_file(path: Path, *, limit: int) -> bytes:
     """The file's bytes, at most one more than `limit` (so that the reader can say that it is too large).
 
     `OSError` for what cannot be read or is no regular file: a FIFO or a terminal would never end.

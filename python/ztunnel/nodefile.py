@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ztunnel.document.checks import Report
-from ztunnel.document.compose import Unreadable, compose, shown
+from ztunnel.document.compose import MAX_BYTES, Unreadable, compose, shown
 from ztunnel.document.tree import Table
 from ztunnel.errors import MeshFileError, NodeFileError, Problem
 from ztunnel.files import read_small_file, signature_of
@@ -54,7 +54,7 @@ def load_node_file(path: Path) -> NodeFile:
     mesh_path = settings.mesh or path
     if settings.mesh is not None:
         signature = signature_of(mesh_path)
-        mesh = parse_mesh(read_small_file(mesh_path), mesh_path)
+        mesh = parse_mesh(read_small_file(mesh_path, limit=MAX_BYTES), mesh_path)
     own = mesh.workload(settings.workload.namespace, settings.workload.name)
     if own is None:
         raise NodeFileError(path, [_no_workload(root, settings, mesh, mesh_path, report)])
@@ -70,7 +70,7 @@ def load_node_file(path: Path) -> NodeFile:
 
 def load_any_file(path: Path) -> NodeFile | MeshDocument:
     """Reads a file that is either a node file (it has `node:`) or a mesh file."""
-    data = read_small_file(path)
+    data = read_small_file(path, limit=MAX_BYTES)
     try:
         root = compose(data).root
     except Unreadable:
@@ -86,7 +86,7 @@ def mesh_of(path: Path, node: NodeFile) -> MeshDocument:
     Raises `NodeFileError` or `MeshFileError` when the file has mistakes, or no longer fits the node.
     """
     if node.settings.mesh is not None:
-        mesh = parse_mesh(read_small_file(path), path)
+        mesh = parse_mesh(read_small_file(path, limit=MAX_BYTES), path)
     else:
         root, report = _compose(path)
         _, mesh = _read(root, report, path)
@@ -104,7 +104,7 @@ def mesh_of(path: Path, node: NodeFile) -> MeshDocument:
 def _compose(path: Path) -> tuple[Node, Report]:
     report = Report()
     try:
-        composed = compose(read_small_file(path))
+        composed = compose(read_small_file(path, limit=MAX_BYTES))
     except Unreadable as error:
         raise NodeFileError(path, [error.problem]) from None
     report.problems.extend(composed.problems)

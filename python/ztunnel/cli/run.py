@@ -13,6 +13,8 @@ from ztunnel.errors import InvalidFile, ZtunnelError
 if TYPE_CHECKING:
     import argparse
 
+    from ztunnel.identity.ca.child import Child
+
 # As near to the start of the program as Python lets us look.
 STARTED = time.monotonic()
 
@@ -41,17 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the node; 1 if it cannot start."""
-    import asyncio
+    # First of all: its imports take as long as ours, and go on beside them (see identity/ca/child.py).
+    from ztunnel.identity.ca.child import Child
 
-    from ztunnel.app import Node, real_parts
-    from ztunnel.nodefile import load_node_file
-    from ztunnel.telemetry import log
-
+    child = Child()
     try:
-        file = load_node_file(arguments.file)
-        log.set_up(style=arguments.log_format, level=arguments.log_level or file.settings.log_level)
-        node = Node(file, real_parts(), started=STARTED)
-        return asyncio.run(node.run())
+        return _serve(arguments, child)
     except InvalidFile as error:
         for line in error.lines():
             print(line, file=sys.stderr)
@@ -61,4 +58,19 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         about = f": {error.filename}" if error.filename else ""
         print(f"error: {error.strerror or error}{about}", file=sys.stderr)
+    finally:
+        child.end()
     return EXIT_FAILURE
+
+
+def _serve(arguments: argparse.Namespace, child: Child) -> int:
+    import asyncio
+
+    from ztunnel.app import Node, real_parts
+    from ztunnel.nodefile import load_node_file
+    from ztunnel.telemetry import log
+
+    file = load_node_file(arguments.file)
+    log.set_up(style=arguments.log_format, level=arguments.log_level or file.settings.log_level)
+    node = Node(file, real_parts(child), started=STARTED)
+    return asyncio.run(node.run())

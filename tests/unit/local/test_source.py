@@ -28,7 +28,7 @@ KEY_A, KEY_B, KEY_S = (TYPE_WORKLOAD, "n/a"), (TYPE_WORKLOAD, "n/b"), (TYPE_SERV
 
 
 def load(path: Path) -> MeshDocument:
-    return parse_mesh(read_small_file(path), path)
+    return parse_mesh(read_small_file(path, limit=1 << 20), path)
 
 
 class Watched:

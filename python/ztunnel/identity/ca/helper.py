@@ -1,7 +1,7 @@
-"""The child of `process.py`: opens the CA folder, signs one request from standard input, ends.
+"""What runs in the child process: opens the CA folder, signs what is asked on standard input, ends with it.
 
-Lines of JSON. First an empty object when the folder is open, then an answer to each request; instead of
-either `{"error": class, "message": sentence}`.
+Lines of JSON, an answer to each: first which folder to open, then signing requests. What goes wrong is
+`{"error": class, "message": sentence}`. `child.py` is the other side.
 """
 
 from __future__ import annotations
@@ -9,26 +9,34 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from ztunnel.errors import CaError, ZtunnelError
 from ztunnel.identity.ca.selfsigned import SelfSignedCa
 from ztunnel.identity.spiffe import Identity
 
 
-def main() -> int:
-    """Arguments: folder, trust domain, lifetime of leaves in seconds."""
-    directory, trust_domain, lifetime = sys.argv[1:]
+def main() -> None:
+    """Answers until its input ends."""
+    first = sys.stdin.readline()
+    if not first:
+        return
     try:
-        ca = SelfSignedCa.open(
-            Path(directory), trust_domain=trust_domain, leaf_lifetime=float(lifetime)
-        )
+        ca = _open(json.loads(first))
     except CaError as error:
         _say({"error": type(error).__name__, "message": str(error)})
-        return 1
+        return
     _say({})
     for line in sys.stdin:
         _say(_answer(ca, json.loads(line)))
-    return 0
+
+
+def _open(folder: dict[str, Any]) -> SelfSignedCa:
+    return SelfSignedCa.open(
+        Path(folder["directory"]),
+        trust_domain=folder["trustDomain"],
+        leaf_lifetime=folder["leafLifetime"],
+    )
 
 
 def _answer(ca: SelfSignedCa, request: dict[str, str]) -> dict[str, object]:
@@ -47,7 +55,3 @@ def _answer(ca: SelfSignedCa, request: dict[str, str]) -> dict[str, object]:
 def _say(answer: dict[str, object]) -> None:
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    sys.exit(main())
