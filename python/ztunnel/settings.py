@@ -245,6 +245,7 @@ _deadline = _duration(0.01, 3600.0)
 
 _DEADLINES = (
     "handshake",
+    "preface",
     "dial",
     "connect",
     "socks",

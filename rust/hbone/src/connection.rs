@@ -315,6 +315,12 @@ impl Connection {
         }
     }
 
+    /// Whether the peer has begun a frame (other than DATA) or a header block and not finished it. A peer may pause
+    /// between frames for as long as it likes, but not here: whoever has a clock bounds it.
+    pub fn awaits_rest(&self) -> bool {
+        self.block.is_some() || !self.partial.is_empty()
+    }
+
     /// Control bytes to send, in order, before anything that [`Self::send`] announces.
     ///
     /// To be taken as fast as the socket takes them and no faster: what waits here is bounded, what a driver hoards

@@ -30,9 +30,10 @@ use crate::sys;
 use crate::telemetry::Reporter;
 use crate::telemetry::access_log::Direction;
 use crate::telemetry::log::Level;
-use crate::telemetry::metrics::{self, Handshake};
+use crate::telemetry::metrics;
 use crate::tls::Session;
-use crate::tunnel::{TunnelEnd, TunnelStream, server};
+use crate::tunnel::server::Serving;
+use crate::tunnel::{self, TunnelEnd, TunnelStream};
 use crate::worker::Worker;
 
 /// Tunnels of one worker at once, in handshake or open: beyond it new ones are refused at the door.
@@ -75,13 +76,6 @@ pub(crate) async fn serve(
             handshake_failure(&end)
         }
     };
-    let result = match &failure {
-        Some(error) if error.reason == "handshake_timeout" => Handshake::TimedOut,
-        Some(error) if error.stage == Stage::Handshake => Handshake::Failed,
-        Some(_) | None => Handshake::Completed,
-    };
-    let inbound = metrics::Side::Inbound;
-    worker.shared.metrics.handshake(inbound, result);
     if let Some(error) = failure {
         peer.deny(&error);
     }
@@ -93,6 +87,7 @@ fn handshake_failure(end: &TunnelEnd) -> Option<Error> {
         TunnelEnd::Tls(error) => (Stage::Handshake, error.reason()),
         TunnelEnd::HandshakeTimeout(_) => (Stage::Handshake, "handshake_timeout"),
         TunnelEnd::PrefaceTimeout(_) => (Stage::Tunnel, "preface_timeout"),
+        TunnelEnd::HeadersTimeout(_) => (Stage::Tunnel, "headers_timeout"),
         TunnelEnd::Http2(_) => (Stage::Tunnel, "http2"),
         TunnelEnd::PingTimeout => (Stage::Tunnel, "ping_timeout"),
         _ => return None,
@@ -117,26 +112,24 @@ impl Peer {
 
     async fn tunnel(self: &Rc<Self>, socket: TcpStream, session: Session) -> Rc<TunnelEnd> {
         let shared = &self.worker.shared;
-        let (engine, timeouts) = (shared.server_engine(), shared.timeouts());
-        let tunnels = &self.worker.tunnels;
-        server::serve(
-            socket,
-            session,
-            engine,
-            timeouts,
-            tunnels,
-            |stream, request| {
-                let request = Request {
-                    peer: self.clone(),
-                    stream,
-                    head: request.head,
-                    started: Instant::now(),
-                    registration: self.worker.connections.register(),
-                };
-                spawn_local(request.serve());
-            },
-        )
-        .await
+        let _open = shared.metrics.tunnel(metrics::Side::Inbound);
+        let serving = Serving {
+            engine: shared.server_engine(),
+            timeouts: shared.timeouts(),
+            tunnels: &self.worker.tunnels,
+            metrics: &shared.metrics,
+        };
+        let on_request = |stream, request: tunnel::Request| {
+            let request = Request {
+                peer: self.clone(),
+                stream,
+                head: request.head,
+                started: Instant::now(),
+                registration: self.worker.connections.register(),
+            };
+            spawn_local(request.serve());
+        };
+        serving.serve(socket, session, on_request).await
     }
 
     fn deny(&self, error: &Error) {

@@ -134,6 +134,9 @@ pub struct Deadlines {
     /// HTTP/2 preface and SETTINGS, from accept on.
     #[serde(deserialize_with = "seconds")]
     pub preface: Duration,
+    /// The rest of a header block or control frame that a peer has begun.
+    #[serde(deserialize_with = "seconds")]
+    pub headers: Duration,
     /// A TCP connect.
     #[serde(deserialize_with = "seconds")]
     pub dial: Duration,
@@ -263,6 +266,7 @@ impl Default for Deadlines {
         Self {
             handshake: Duration::from_secs(10),
             preface: Duration::from_secs(10),
+            headers: Duration::from_secs(10),
             dial: Duration::from_secs(10),
             connect: Duration::from_secs(15),
             socks: Duration::from_secs(10),

@@ -105,6 +105,7 @@ impl Shared {
         Timeouts {
             handshake: deadlines.handshake,
             preface: deadlines.preface,
+            headers: deadlines.headers,
             ping_interval: deadlines.ping_interval,
             ping_timeout: deadlines.ping_timeout,
         }

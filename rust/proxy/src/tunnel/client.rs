@@ -13,10 +13,10 @@ use tokio::time::timeout;
 
 use super::driver::Timeouts;
 use super::set::TunnelSet;
-use super::state::{Tunnel, TunnelEnd};
+use super::state::{Tunnel, TunnelEnd, handshake_result};
 use crate::error::{Error, Side, Stage};
 use crate::sys;
-use crate::telemetry::metrics::{self, Handshake, Metrics};
+use crate::telemetry::metrics::{self, Metrics};
 use crate::tls::{Session, TlsError};
 
 /// What every dial of a worker has in common.
@@ -61,12 +61,8 @@ impl Dialer {
             drop((member, open));
         });
         let outcome = tunnel.established().await;
-        let result = match outcome.as_ref().map_err(|end| &**end) {
-            Ok(()) => Handshake::Completed,
-            Err(TunnelEnd::HandshakeTimeout(_)) => Handshake::TimedOut,
-            Err(_) => Handshake::Failed,
-        };
-        self.metrics.handshake(metrics::Side::Outbound, result);
+        self.metrics
+            .handshake(metrics::Side::Outbound, handshake_result(&outcome));
         outcome.map_err(|end| tunnel_failed(peer, &end))?;
         Ok(tunnel)
     }

@@ -28,6 +28,7 @@ const LINGER_BYTES: usize = 256 * 1024;
 pub(crate) struct Timeouts {
     pub(crate) handshake: Duration,
     pub(crate) preface: Duration,
+    pub(crate) headers: Duration,
     pub(crate) ping_interval: Duration,
     pub(crate) ping_timeout: Duration,
 }
@@ -39,6 +40,8 @@ struct Deadlines {
     /// When the next PING goes out, or, while one is under way, when its answer is overdue.
     ping: Instant,
     awaiting_pong: bool,
+    /// Since when the peer owes the rest of what it began to say.
+    incomplete: Option<Instant>,
 }
 
 impl Tunnel {
@@ -70,6 +73,9 @@ impl Tunnel {
                             Some(request) => on_request(&self, request),
                             None => break,
                         }
+                    }
+                    if deadlines.moved(&self.state.borrow()) {
+                        return Poll::Ready(None);
                     }
                     alarm.as_mut().poll(context).map(|()| None)
                 })
@@ -260,7 +266,13 @@ impl Deadlines {
             start,
             ping: start + timeouts.ping_interval,
             awaiting_pong: false,
+            incomplete: None,
         }
+    }
+
+    /// Whether something came or is missing that changes what has to be waited for.
+    fn moved(&self, state: &State) -> bool {
+        state.pong || state.wire.engine.awaits_rest() != self.incomplete.is_some()
     }
 
     fn next(&self, tunnel: &Tunnel) -> Instant {
@@ -269,12 +281,22 @@ impl Deadlines {
             Phase::Preface => self.start + self.timeouts.handshake.max(self.timeouts.preface),
             Phase::Open | Phase::Ended(_) => self.ping,
         };
-        // Never asleep for longer than a ping's interval: a PONG moves the next PING forward.
-        limit.min(Instant::now() + self.timeouts.ping_interval)
+        match self.incomplete {
+            Some(since) => limit.min(since + self.timeouts.headers),
+            None => limit,
+        }
     }
 
     fn check(&mut self, state: &mut State) -> Option<TunnelEnd> {
         let now = Instant::now();
+        let since = self.incomplete.take();
+        if state.wire.engine.awaits_rest() {
+            let since = since.unwrap_or(now);
+            if now >= since + self.timeouts.headers {
+                return Some(TunnelEnd::HeadersTimeout(self.timeouts.headers));
+            }
+            self.incomplete = Some(since);
+        }
         match state.phase {
             Phase::Handshake if now >= self.start + self.timeouts.handshake => {
                 return Some(TunnelEnd::HandshakeTimeout(self.timeouts.handshake));

@@ -13,7 +13,7 @@ mod state;
 pub(crate) mod stream;
 
 pub(crate) use driver::Timeouts;
-pub(crate) use state::TunnelEnd;
+pub(crate) use state::{Request, TunnelEnd};
 pub(crate) use stream::{StreamEnd, TunnelStream};
 
 #[cfg(test)]

@@ -8,26 +8,39 @@ use tokio::net::TcpStream;
 
 use super::driver::Timeouts;
 use super::set::TunnelSet;
-use super::state::{Request, Tunnel, TunnelEnd};
+use super::state::{Request, Tunnel, TunnelEnd, handshake_result};
 use super::stream::TunnelStream;
+use crate::telemetry::metrics::{Metrics, Side};
 use crate::tls::Session;
 
-/// Serves one accepted connection until it ends, and gives the reason.
-pub(crate) async fn serve(
-    socket: TcpStream,
-    session: Session,
-    engine: hbone::Config,
-    timeouts: Timeouts,
-    tunnels: &Rc<TunnelSet>,
-    on_request: impl Fn(TunnelStream, Request),
-) -> Rc<TunnelEnd> {
-    let tunnel = Tunnel::new(hbone::Connection::new(engine), session);
-    let member = tunnels.add(tunnel.clone());
-    let end = tunnel
-        .drive(socket, timeouts, |tunnel, request| {
-            on_request(tunnel.accept(request.stream), request);
-        })
-        .await;
-    drop(member);
-    end
+/// What every tunnel that is served has in common.
+pub(crate) struct Serving<'s> {
+    pub(crate) engine: hbone::Config,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) tunnels: &'s Rc<TunnelSet>,
+    pub(crate) metrics: &'s Metrics,
+}
+
+impl Serving<'_> {
+    /// Serves one accepted connection until it ends, and gives the reason.
+    pub(crate) async fn serve(
+        self,
+        socket: TcpStream,
+        session: Session,
+        on_request: impl Fn(TunnelStream, Request),
+    ) -> Rc<TunnelEnd> {
+        let tunnel = Tunnel::new(hbone::Connection::new(self.engine), session);
+        let _member = self.tunnels.add(tunnel.clone());
+        let count = async {
+            let outcome = tunnel.established().await;
+            self.metrics
+                .handshake(Side::Inbound, handshake_result(&outcome));
+        };
+        let drive = tunnel
+            .clone()
+            .drive(socket, self.timeouts, |tunnel, request| {
+                on_request(tunnel.accept(request.stream), request);
+            });
+        tokio::join!(drive, count).0
+    }
 }

@@ -13,6 +13,7 @@ use hbone::{Connection, Event, RequestHead, StreamId};
 use mesh::identity::Identity;
 
 use super::slot::{Slot, StreamEnd};
+use crate::telemetry::metrics::Handshake;
 use crate::tls::{Session, TlsError};
 
 /// Ciphertext that may wait for the socket before streams have to pause. Two of the largest reads: enough to keep
@@ -38,11 +39,22 @@ pub(crate) enum TunnelEnd {
     HandshakeTimeout(std::time::Duration),
     #[error("timed out after {0:?}: HTTP/2 preface")]
     PrefaceTimeout(std::time::Duration),
+    #[error("timed out after {0:?}: unfinished HTTP/2 header block")]
+    HeadersTimeout(std::time::Duration),
     #[error("HBONE ping timeout")]
     PingTimeout,
     /// Our own shutdown reached its deadline.
     #[error("connection failed to drain within the timeout")]
     Drained,
+}
+
+/// How a handshake went, for the metric.
+pub(super) fn handshake_result(outcome: &Result<(), Rc<TunnelEnd>>) -> Handshake {
+    match outcome.as_ref().map_err(|end| &**end) {
+        Ok(()) => Handshake::Completed,
+        Err(TunnelEnd::HandshakeTimeout(_)) => Handshake::TimedOut,
+        Err(_) => Handshake::Failed,
+    }
 }
 
 /// One HTTP/2 connection with a peer.
