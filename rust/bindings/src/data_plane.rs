@@ -83,9 +83,9 @@ impl Rejection {
 impl From<decode::Rejection> for Rejection {
     fn from(rejection: decode::Rejection) -> Self {
         Self {
-            type_url: rejection.type_url.to_string(),
-            name: rejection.name.to_string(),
-            reason: rejection.reason.to_string(),
+            type_url: rejection.type_url,
+            name: rejection.name,
+            reason: rejection.reason,
         }
     }
 }

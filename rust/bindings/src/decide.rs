@@ -2,7 +2,7 @@
 //!
 //! JSON in, JSON out: facts are written by people and tools, and an answer is for reading.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use mesh::authorize::ConnectionFacts;
@@ -109,7 +109,7 @@ impl Mesh {
         let client = source.addresses.first().copied();
         let route_facts = RouteFacts {
             source: &source,
-            client: client.unwrap_or(IpAddr::from([0, 0, 0, 0])),
+            client: client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             target: &target,
             network: &facts.network,
             hbone_port: facts.hbone_port.unwrap_or(HBONE_PORT),

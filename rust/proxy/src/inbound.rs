@@ -71,19 +71,17 @@ pub(crate) async fn serve(
     });
     let failure = match peer.session().await {
         Err(error) => Some(error),
-        Ok(session) => {
-            let end = peer.tunnel(socket, session).await;
-            handshake_failure(&end)
-        }
+        Ok(session) => peer.tunnel(socket, session).await,
     };
     if let Some(error) = failure {
         peer.deny(&error);
     }
 }
 
-/// What a tunnel's end says about the handshake; an end after it is each stream's own matter.
-fn handshake_failure(end: &TunnelEnd) -> Option<Error> {
+/// What a tunnel's end says against the peer. An ordinary loss after the handshake is each stream's own matter.
+fn refusal(end: &TunnelEnd, established: bool) -> Option<Error> {
     let (stage, reason) = match end {
+        TunnelEnd::Tls(_) if established => return None,
         TunnelEnd::Tls(error) => (Stage::Handshake, error.reason()),
         TunnelEnd::HandshakeTimeout(_) => (Stage::Handshake, "handshake_timeout"),
         TunnelEnd::PrefaceTimeout(_) => (Stage::Tunnel, "preface_timeout"),
@@ -110,7 +108,7 @@ impl Peer {
         })
     }
 
-    async fn tunnel(self: &Rc<Self>, socket: TcpStream, session: Session) -> Rc<TunnelEnd> {
+    async fn tunnel(self: &Rc<Self>, socket: TcpStream, session: Session) -> Option<Error> {
         let shared = &self.worker.shared;
         let _open = shared.metrics.tunnel(metrics::Side::Inbound);
         let serving = Serving {
@@ -129,7 +127,8 @@ impl Peer {
             };
             spawn_local(request.serve());
         };
-        serving.serve(socket, session, on_request).await
+        let (end, established) = serving.serve(socket, session, on_request).await;
+        refusal(&end, established)
     }
 
     fn deny(&self, error: &Error) {
@@ -153,7 +152,7 @@ struct Refusal {
     status: u16,
     error: Error,
     /// Present once the request had come far enough to count as a connection.
-    record: Option<ConnectionRecord>,
+    record: Option<Box<ConnectionRecord>>,
 }
 
 impl Refusal {
@@ -195,7 +194,7 @@ impl Request {
             return Err(Refusal {
                 status: 401,
                 error,
-                record: Some(record),
+                record: Some(Box::new(record)),
             });
         }
         match self.dial(next.destination).await {
@@ -206,7 +205,7 @@ impl Request {
             Err(error) => Err(Refusal {
                 status: 503,
                 error,
-                record: Some(record),
+                record: Some(Box::new(record)),
             }),
         }
     }

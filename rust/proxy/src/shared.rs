@@ -92,7 +92,7 @@ impl Shared {
 
     pub(crate) fn keepalive(&self) -> Option<sys::Keepalive> {
         let keepalive = &self.settings.keepalive;
-        keepalive.enabled.then(|| sys::Keepalive {
+        keepalive.enabled.then_some(sys::Keepalive {
             time: keepalive.time,
             interval: keepalive.interval,
             retries: keepalive.retries,

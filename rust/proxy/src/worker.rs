@@ -70,7 +70,7 @@ pub(crate) fn run(
         .build()?;
     let local = LocalSet::new();
     let worker = Rc::new(Worker::new(shared));
-    local.block_on(&runtime, worker.clone().live(id, listeners))?;
+    local.block_on(&runtime, worker.live(id, listeners))?;
     // Tasks that are left hold sockets; dropping them here, before the runtime, closes these.
     drop(local);
     Ok(())

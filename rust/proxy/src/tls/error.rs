@@ -131,7 +131,7 @@ impl fmt::Display for TlsError {
             Self::UnsupportedVersion => {
                 f.write_str("tls handshake error: peer does not offer TLS 1.3")
             }
-            Self::Verify(error) => error.fmt(f),
+            Self::Verify(error) => write!(f, "tls handshake error: {error}"),
         }
     }
 }

@@ -102,9 +102,7 @@ impl TunnelPool {
 
     fn open_now(&self, key: &PoolKey, head: &RequestHead) -> Option<TunnelStream> {
         let mut entries = self.entries.borrow_mut();
-        let Some(entry) = entries.get_mut(key) else {
-            return None;
-        };
+        let entry = entries.get_mut(key)?;
         entry.tunnels.retain(|tunnel| tunnel.is_usable());
         for tunnel in &entry.tunnels {
             if !tunnel.has_room(self.max_streams) {

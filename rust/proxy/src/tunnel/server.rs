@@ -22,13 +22,13 @@ pub(crate) struct Serving<'s> {
 }
 
 impl Serving<'_> {
-    /// Serves one accepted connection until it ends, and gives the reason.
+    /// Serves one accepted connection until it ends; gives the reason and whether TLS had stood.
     pub(crate) async fn serve(
         self,
         socket: TcpStream,
         session: Session,
         on_request: impl Fn(TunnelStream, Request),
-    ) -> Rc<TunnelEnd> {
+    ) -> (Rc<TunnelEnd>, bool) {
         let tunnel = Tunnel::new(hbone::Connection::new(self.engine), session);
         let _member = self.tunnels.add(tunnel.clone());
         let count = async {
@@ -41,6 +41,7 @@ impl Serving<'_> {
             .drive(socket, self.timeouts, |tunnel, request| {
                 on_request(tunnel.accept(request.stream), request);
             });
-        tokio::join!(drive, count).0
+        let (end, ()) = tokio::join!(drive, count);
+        (end, tunnel.was_established())
     }
 }

@@ -31,7 +31,7 @@ pub(crate) enum TunnelEnd {
     PeerClosed,
     #[error("{0}")]
     Io(std::io::Error),
-    #[error("tls handshake error: {0}")]
+    #[error("{0}")]
     Tls(TlsError),
     #[error("{0}")]
     Http2(hbone::Error),
@@ -90,6 +90,8 @@ pub(super) struct State {
     watchers: Vec<Waker>,
     /// Asked to end once nothing runs.
     pub(super) closing: bool,
+    /// TLS has stood.
+    pub(super) established: bool,
     /// Asked to end at once.
     pub(super) aborting: bool,
     pub(super) pong: bool,
@@ -153,6 +155,7 @@ impl Tunnel {
                 requests: VecDeque::new(),
                 watchers: Vec::new(),
                 closing: false,
+                established: false,
                 aborting: false,
                 pong: false,
                 idle_since: Instant::now(),
@@ -177,6 +180,11 @@ impl Tunnel {
             }
         })
         .await
+    }
+
+    /// Whether TLS has ever stood: what ends a tunnel after that is no refusal.
+    pub(super) fn was_established(&self) -> bool {
+        self.state.borrow().established
     }
 
     /// Who the peer proved to be.
@@ -294,6 +302,7 @@ impl State {
         }
         if matches!(self.phase, Phase::Handshake) && !self.wire.tls.is_handshaking() {
             self.phase = Phase::Preface;
+            self.established = true;
             self.wake_watchers();
         }
         if ready {

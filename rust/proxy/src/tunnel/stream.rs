@@ -114,7 +114,7 @@ impl TunnelStream {
         poll_fn(|context| self.poll_inbox(context)).await
     }
 
-    fn poll_inbox(&self, context: &mut Context<'_>) -> Poll<Inbox> {
+    fn poll_inbox(&self, context: &Context<'_>) -> Poll<Inbox> {
         self.with(|_, slot| {
             if slot.application_failed {
                 return Poll::Ready(Inbox::ApplicationFailed);
@@ -156,7 +156,7 @@ impl TunnelStream {
         poll_fn(|context| self.poll_room(context)).await
     }
 
-    fn poll_room(&self, context: &mut Context<'_>) -> Poll<Result<usize, StreamEnd>> {
+    fn poll_room(&self, context: &Context<'_>) -> Poll<Result<usize, StreamEnd>> {
         self.with(|wire, slot| {
             if let Some(end) = &slot.cut {
                 return Poll::Ready(Err(end.clone()));

@@ -74,7 +74,7 @@ fn value(text: &str, name: &str) -> u64 {
 fn the_exposition_of_a_connection_is_that_of_the_recording() {
     let metrics = metrics(MAX_SERIES);
     let _socket = metrics.socket(Reporter::Source);
-    let mut connection = metrics.connection(&recorded());
+    let connection = metrics.connection(&recorded());
     connection.add_received(6);
     connection.add_sent(2);
     connection.add_sent(3);
@@ -145,7 +145,7 @@ fn a_failure_counts_as_closed_and_as_failed_with_its_flag() {
 #[test]
 fn a_connection_ends_once() {
     let metrics = metrics(MAX_SERIES);
-    let mut connection = metrics.connection(&recorded());
+    let connection = metrics.connection(&recorded());
     connection.close(ResponseFlag::Deny);
     connection.close(ResponseFlag::Connect);
     drop(connection);
@@ -188,7 +188,7 @@ fn past_the_limit_every_family_counts_in_overflow() {
     let metrics = metrics(3);
     for number in 0..50 {
         let name = format!("workload-{number}");
-        let mut connection = metrics.connection(&from(&name));
+        let connection = metrics.connection(&from(&name));
         connection.add_received(10);
         connection.close(ResponseFlag::ALL[number % 8]);
     }
