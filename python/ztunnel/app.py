@@ -43,8 +43,6 @@ log = logging.getLogger(__name__)
 FIRST_CERTIFICATE = 5.0
 
 EXIT_OK = 0
-# What a shell reports for a program that SIGINT ended.
-EXIT_INTERRUPTED = 130
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +162,7 @@ class Node:
                 log.warning("connections were cut at the deadline", extra=fields(seconds=seconds))
         except Interrupted:
             log.warning("ended at once by a second signal")
-            return EXIT_INTERRUPTED
+            return EXIT_OK
         return EXIT_OK
 
     def _listen_to_signals(self) -> None:
