@@ -39,6 +39,30 @@ enum Way {
 }
 
 impl Flow {
+    /// One that no metric hears of.
+    #[cfg(test)]
+    pub(crate) fn unheard() -> Rc<Self> {
+        let side = SideLabels::default();
+        let labels = Labels {
+            reporter: Reporter::Source,
+            source: side,
+            destination: side,
+            service: ServiceLabels::default(),
+            security_policy: SecurityPolicy::Unknown,
+        };
+        let metrics = crate::telemetry::metrics::Metrics::new("test", Arc::default());
+        Rc::new(Self {
+            bytes: Cell::new(0),
+            metrics: Rc::new(metrics.connection(&labels)),
+            way: Way::Received,
+        })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
     pub(crate) fn add(&self, bytes: usize) {
         let bytes = bytes as u64;
         self.bytes.set(self.bytes.get() + bytes);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hbone::headers::{Forwarded, TraceParent};
-use hbone::{ErrorCode, Fields, RequestHead};
+use hbone::{Fields, RequestHead};
 use mesh::route::{Route, RouteFacts, Target, route};
 use mesh::workload::Workload;
 use tokio::net::TcpStream;
@@ -28,8 +28,8 @@ use crate::telemetry::Reporter;
 use crate::telemetry::access_log::Direction;
 use crate::telemetry::metrics;
 use crate::tls::Session;
+use crate::tunnel::TunnelStream;
 use crate::tunnel::pool::PoolKey;
-use crate::tunnel::{StreamEnd, TunnelStream};
 use crate::worker::Worker;
 
 /// How long a SOCKS reply may take to arrive before the connection is reset behind it.
@@ -191,44 +191,8 @@ impl Connection {
             .with("traceparent", trace.encode());
         let head = RequestHead::connect(authority.to_string(), fields);
         let session = || Session::client(certificate.client(&key.expected));
-        let mut last = None;
-        // A tunnel that others used may end while our request is on its way. Nothing of the application has been
-        // sent yet, so the request can be made once more, in another tunnel.
-        for _ in 0..2 {
-            let checkout = worker.pool.open(&key, &head, session).await?;
-            match self.answer(&checkout.stream).await {
-                Ok(()) => return Ok(checkout.stream),
-                Err(NoAnswer::Refused(error)) => return Err(error),
-                Err(NoAnswer::Lost(error)) if !checkout.reused => return Err(error),
-                Err(NoAnswer::Lost(error)) => last = Some(error),
-            }
-        }
-        Err(last.expect("the loop ran"))
-    }
-
-    async fn answer(&self, stream: &TunnelStream) -> Result<(), NoAnswer> {
-        let deadline = self.worker.shared.settings.deadlines.connect;
-        let Ok(response) = timeout(deadline, stream.response()).await else {
-            return Err(NoAnswer::Refused(Error::new(
-                Stage::Connect,
-                Side::Upstream,
-                "connect_timeout",
-                format!("http2 failed: no answer to CONNECT after {deadline:?}"),
-            )));
-        };
-        match response {
-            Ok(head) if head.status == 200 => Ok(()),
-            Ok(head) => Err(NoAnswer::Refused(status_error(head.status))),
-            Err(StreamEnd::Reset(ErrorCode::RefusedStream)) => Err(NoAnswer::Lost(reset_error(
-                "h2 failed: stream refused by peer",
-            ))),
-            Err(StreamEnd::Reset(code)) => Err(NoAnswer::Refused(reset_error(&format!(
-                "h2 failed: stream reset by peer: {code}"
-            )))),
-            Err(StreamEnd::Lost(end)) => {
-                Err(NoAnswer::Lost(reset_error(&format!("h2 failed: {end}"))))
-            }
-        }
+        let deadline = worker.shared.settings.deadlines.connect;
+        worker.pool.connect(&key, &head, session, deadline).await
     }
 
     async fn dial(&self, destination: SocketAddr) -> Result<Rc<TcpStream>, Error> {
@@ -310,14 +274,6 @@ impl Connection {
     }
 }
 
-/// A request that no answer came to.
-enum NoAnswer {
-    /// The peer decided.
-    Refused(Error),
-    /// The tunnel or the peer never got to deciding.
-    Lost(Error),
-}
-
 /// Bytes before a reset get time to arrive, but not at a side that is gone, and not after a policy's cut.
 pub(crate) fn patience(end: &RelayEnd, side: Side) -> Duration {
     match end {
@@ -325,26 +281,6 @@ pub(crate) fn patience(end: &RelayEnd, side: Side) -> Duration {
         RelayEnd::Reset(from) if *from == side => Duration::ZERO,
         _ => PATIENCE,
     }
-}
-
-fn status_error(status: u16) -> Error {
-    let (phrase, reason) = match status {
-        400 => ("Bad Request", "refused_400"),
-        401 => ("Unauthorized", "refused_401"),
-        403 => ("Forbidden", "refused_403"),
-        404 => ("Not Found", "refused_404"),
-        500 => ("Internal Server Error", "refused_500"),
-        502 => ("Bad Gateway", "refused_502"),
-        503 => ("Service Unavailable", "refused_503"),
-        504 => ("Gateway Timeout", "refused_504"),
-        _ => ("", "refused"),
-    };
-    let text = format!("http status: {status} {phrase}");
-    Error::new(Stage::Connect, Side::Upstream, reason, text.trim_end())
-}
-
-fn reset_error(text: &str) -> Error {
-    Error::new(Stage::Tunnel, Side::Upstream, "connect_lost", text)
 }
 
 fn socks_outcome(error: &Error) -> Outcome {

@@ -174,6 +174,11 @@ impl Connection {
         let code = ErrorCode::from(frame::read_u32(payload, 0));
         let Some(stream) = self.streams.get(id) else {
             self.check_not_idle(id)?;
+            // What the peer sends from here on was not in flight when we reset: it has said itself that nothing
+            // follows, so it is no longer to be ignored.
+            if let Some(ending @ Ending::ResetByUs { .. }) = self.streams.recall(id) {
+                *ending = Ending::ResetByPeer;
+            }
             return self.spend(Flood::StrayFrame, 1);
         };
         // Work begun for nothing: the sign of rapid reset. On a client this cannot be, it asks itself.

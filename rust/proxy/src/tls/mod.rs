@@ -24,7 +24,7 @@ mod store;
 mod verify;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use certificate::CertificateInfo;
 pub use config::{ClientConfig, ServerConfig};

@@ -17,15 +17,15 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use super::config;
 use super::{ClientConfig, PrivateKey, ServerConfig, Session, TlsError, WorkloadCertificate};
 
-pub(super) const CLIENT: &str = "spiffe://cluster.local/ns/shop/sa/client";
-pub(super) const SERVER: &str = "spiffe://cluster.local/ns/shop/sa/server";
+pub(crate) const CLIENT: &str = "spiffe://cluster.local/ns/shop/sa/client";
+pub(crate) const SERVER: &str = "spiffe://cluster.local/ns/shop/sa/server";
 
-pub(super) fn identity(text: &str) -> Identity {
+pub(crate) fn identity(text: &str) -> Identity {
     Identity::parse(text).unwrap()
 }
 
 /// Signs certificates: a root, or an intermediate under one.
-pub(super) struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     /// Itself and those above it, without the root.
     above: Vec<CertificateDer<'static>>,
@@ -33,7 +33,7 @@ pub(super) struct Authority {
 }
 
 impl Authority {
-    pub(super) fn root(name: &str) -> Self {
+    pub(crate) fn root(name: &str) -> Self {
         let issuer =
             CertifiedIssuer::self_signed(authority(name), KeyPair::generate().unwrap()).unwrap();
         Self {
@@ -68,7 +68,7 @@ impl Authority {
     }
 
     /// What the CA would answer, and what is made of it.
-    pub(super) fn certificate(&self, name: &str) -> WorkloadCertificate {
+    pub(crate) fn certificate(&self, name: &str) -> WorkloadCertificate {
         self.certificate_of(name, &Leaf::named(name), self.root_pem())
     }
 

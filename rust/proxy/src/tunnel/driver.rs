@@ -216,7 +216,8 @@ impl State {
         match self.wire.tls.end_of_input() {
             // The peer died, or someone cut the line.
             Err(error) => TunnelEnd::Tls(error),
-            Ok(()) if self.is_quiet() => TunnelEnd::Closed,
+            // Handles of streams that have ended may still be about to be dropped.
+            Ok(()) if self.wire.engine.open_streams() == 0 => TunnelEnd::Closed,
             Ok(()) => TunnelEnd::PeerClosed,
         }
     }

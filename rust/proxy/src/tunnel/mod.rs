@@ -6,6 +6,7 @@
 pub(crate) mod client;
 mod driver;
 pub(crate) mod pool;
+mod request;
 pub(crate) mod server;
 pub(crate) mod set;
 mod slot;

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_local;
 
 use super::client::Dialer;
+use super::request::{self, NoAnswer};
 use super::state::Tunnel;
 use super::stream::TunnelStream;
 use crate::error::{Error, Side, Stage};
@@ -42,6 +43,14 @@ struct Entry {
     dials: Vec<Dial>,
 }
 
+impl Entry {
+    /// Streams at once in one tunnel: ours, or less if the peer has told us so.
+    fn stream_limit(&self, ours: usize) -> usize {
+        let told = self.tunnels.iter().map(|tunnel| tunnel.peer_stream_limit());
+        told.min().map_or(ours, |told| ours.min(told))
+    }
+}
+
 struct Dial {
     outcome: watch::Receiver<Outcome>,
     waiting: usize,
@@ -55,10 +64,14 @@ pub(crate) struct TunnelPool {
     idle: Duration,
 }
 
+/// Times that a request is made before its refusal is final. Several, as a burst at a new peer learns the peer's
+/// stream limit only by being refused.
+const ATTEMPTS: usize = 8;
+
 /// A stream, and whether its tunnel had served others before.
-pub(crate) struct Checkout {
-    pub(crate) stream: TunnelStream,
-    pub(crate) reused: bool,
+struct Checkout {
+    stream: TunnelStream,
+    reused: bool,
 }
 
 impl TunnelPool {
@@ -71,49 +84,81 @@ impl TunnelPool {
         }
     }
 
-    /// Opens a stream to the key's peer, in a tunnel that has room or in a new one.
+    /// Opens a stream to the key's peer, in a tunnel that has room or in a new one, and waits at most `deadline` for
+    /// the peer to accept it.
     ///
     /// # Errors
-    /// Why the dial that this connection waited for failed.
-    pub(crate) async fn open(
+    /// Why the dial that this connection waited for failed, or what the peer answered.
+    pub(crate) async fn connect(
         self: &Rc<Self>,
         key: &PoolKey,
         head: &RequestHead,
         session: impl Fn() -> Result<Session, TlsError>,
-    ) -> Result<Checkout, Error> {
-        let mut reused = true;
+        deadline: Duration,
+    ) -> Result<TunnelStream, Error> {
+        let mut attempts = ATTEMPTS;
         loop {
-            if let Some(stream) = self.open_now(key, head) {
-                return Ok(Checkout { stream, reused });
-            }
-            reused = false;
-            let mut outcome = self.join_dial(key, &session);
-            let finished = outcome.wait_for(Option::is_some).await;
-            let tunnel = match finished.as_deref() {
-                Ok(Some(Ok(tunnel))) => tunnel.clone(),
-                Ok(Some(Err(error))) => return Err(error.clone()),
-                Ok(None) | Err(_) => return Err(drained()),
+            attempts -= 1;
+            let Checkout { stream, reused } = self.open(key, head, &session).await?;
+            let error = match request::answer(&stream, deadline).await {
+                Ok(()) => return Ok(stream),
+                Err(NoAnswer::Decided(error)) => return Err(error),
+                // The peer promises that it has done nothing (RFC 9113 §8.7).
+                Err(NoAnswer::Refused(error)) => error,
+                // A tunnel that others used may end while our request is on its way. Nothing of the application has
+                // been sent yet, so the request can be made once more.
+                Err(NoAnswer::Lost(error)) if reused => error,
+                Err(NoAnswer::Lost(error)) => return Err(error),
             };
-            if tunnel.refuses_streams() {
-                return Err(no_streams(key.peer));
+            if attempts == 0 {
+                return Err(error);
             }
         }
     }
 
-    fn open_now(&self, key: &PoolKey, head: &RequestHead) -> Option<TunnelStream> {
+    /// Opens a stream without waiting for the answer.
+    async fn open(
+        self: &Rc<Self>,
+        key: &PoolKey,
+        head: &RequestHead,
+        session: &impl Fn() -> Result<Session, TlsError>,
+    ) -> Result<Checkout, Error> {
+        let mut reused = true;
+        loop {
+            if let Some(stream) = self.open_now(key, head)? {
+                return Ok(Checkout { stream, reused });
+            }
+            reused = false;
+            let mut outcome = self.join_dial(key, session);
+            let finished = outcome.wait_for(Option::is_some).await;
+            match finished.as_deref() {
+                Ok(Some(Ok(_))) => {}
+                Ok(Some(Err(error))) => return Err(error.clone()),
+                Ok(None) | Err(_) => return Err(drained()),
+            }
+        }
+    }
+
+    fn open_now(&self, key: &PoolKey, head: &RequestHead) -> Result<Option<TunnelStream>, Error> {
         let mut entries = self.entries.borrow_mut();
-        let entry = entries.get_mut(key)?;
+        let Some(entry) = entries.get_mut(key) else {
+            return Ok(None);
+        };
         entry.tunnels.retain(|tunnel| tunnel.is_usable());
+        let limit = entry.stream_limit(self.max_streams);
+        if limit == 0 {
+            return Err(no_streams(key.peer));
+        }
         for tunnel in &entry.tunnels {
-            if !tunnel.has_room(self.max_streams) {
+            if !tunnel.has_room(limit) {
                 continue;
             }
             // Failing means that it filled or left since we looked: the next one may do.
             if let Ok(stream) = tunnel.open(head) {
-                return Some(stream);
+                return Ok(Some(stream));
             }
         }
-        None
+        Ok(None)
     }
 
     /// Waits for a dial that is under way and has room for one more, or begins one.
@@ -124,11 +169,8 @@ impl TunnelPool {
     ) -> watch::Receiver<Outcome> {
         let mut entries = self.entries.borrow_mut();
         let entry = entries.entry(key.clone()).or_default();
-        if let Some(dial) = entry
-            .dials
-            .iter_mut()
-            .find(|dial| dial.waiting < self.max_streams)
-        {
+        let limit = entry.stream_limit(self.max_streams);
+        if let Some(dial) = entry.dials.iter_mut().find(|dial| dial.waiting < limit) {
             dial.waiting += 1;
             return dial.outcome.clone();
         }

@@ -202,9 +202,9 @@ impl Tunnel {
             && state.wire.engine.open_streams() < limit
     }
 
-    /// Whether the peer takes no stream at all.
-    pub(crate) fn refuses_streams(&self) -> bool {
-        self.state.borrow().wire.engine.peer_stream_limit() == 0
+    /// Streams that the peer takes at once, as far as it has said.
+    pub(crate) fn peer_stream_limit(&self) -> usize {
+        self.state.borrow().wire.engine.peer_stream_limit()
     }
 
     /// Whether it will take streams again, now or when others end.

@@ -101,6 +101,10 @@ impl TunnelStream {
         let mut state = self.tunnel.state.borrow_mut();
         // A stream that the peer has reset meanwhile needs no answer.
         let _ = state.wire.engine.respond(self.id, head, end);
+        if end {
+            // The request's body is not wanted. NO_ERROR, as the response must not be thrown away (RFC 9113 §8.1).
+            state.wire.engine.reset(self.id, ErrorCode::NoError);
+        }
         state.wire.wake_driver();
     }
 

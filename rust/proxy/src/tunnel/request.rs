@@ -1,0 +1,67 @@
+//! The peer's answer to a CONNECT, or why there is none.
+//!
+//! Whether a request may be made again is `pool.rs`'s decision; here is what it decides on.
+
+use std::time::Duration;
+
+use hbone::ErrorCode;
+use tokio::time::timeout;
+
+use super::stream::{StreamEnd, TunnelStream};
+use crate::error::{Error, Side, Stage};
+
+/// Why a request was not accepted.
+pub(super) enum NoAnswer {
+    /// The peer has answered, or broken off with a reason of its own; asking again would not help.
+    Decided(Error),
+    /// The tunnel ended under the request.
+    Lost(Error),
+    /// The peer has not looked at the request (REFUSED_STREAM).
+    Refused(Error),
+}
+
+/// Waits for the answer to be 200.
+pub(super) async fn answer(stream: &TunnelStream, deadline: Duration) -> Result<(), NoAnswer> {
+    let Ok(response) = timeout(deadline, stream.response()).await else {
+        return Err(NoAnswer::Decided(Error::new(
+            Stage::Connect,
+            Side::Upstream,
+            "connect_timeout",
+            format!("http2 failed: no answer to CONNECT after {deadline:?}"),
+        )));
+    };
+    match response {
+        Ok(head) if head.status == 200 => Ok(()),
+        Ok(head) => Err(NoAnswer::Decided(status(head.status))),
+        Err(StreamEnd::Reset(ErrorCode::RefusedStream)) => {
+            Err(NoAnswer::Refused(lost("stream refused by peer")))
+        }
+        Err(StreamEnd::Reset(code)) => {
+            let text = format!("stream reset by peer: {code}");
+            Err(NoAnswer::Decided(lost(&text)))
+        }
+        Err(StreamEnd::Lost(end)) => Err(NoAnswer::Lost(lost(&end.to_string()))),
+    }
+}
+
+fn lost(text: &str) -> Error {
+    let text = format!("h2 failed: {text}");
+    Error::new(Stage::Tunnel, Side::Upstream, "connect_lost", text)
+}
+
+/// Texts as the access log of upstream has them: `http status: 401 Unauthorized`.
+fn status(status: u16) -> Error {
+    let (phrase, reason) = match status {
+        400 => (" Bad Request", "refused_400"),
+        401 => (" Unauthorized", "refused_401"),
+        403 => (" Forbidden", "refused_403"),
+        404 => (" Not Found", "refused_404"),
+        500 => (" Internal Server Error", "refused_500"),
+        502 => (" Bad Gateway", "refused_502"),
+        503 => (" Service Unavailable", "refused_503"),
+        504 => (" Gateway Timeout", "refused_504"),
+        _ => ("", "refused"),
+    };
+    let text = format!("http status: {status}{phrase}");
+    Error::new(Stage::Connect, Side::Upstream, reason, text)
+}
