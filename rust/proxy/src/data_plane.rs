@@ -109,7 +109,8 @@ impl DataPlane {
             let opened = Opened::open(&self.shared.settings)?;
             threads.bound = opened.bound.clone();
             // Set once: only the first start comes here.
-            let _ = self.shared.own.set(OwnAddresses::new(opened.own.clone()));
+            let own = opened.bound.values().copied().collect();
+            let _ = self.shared.own.set(OwnAddresses::new(own));
             threads.start(&self.shared, opened)?;
         }
         Ok(threads.bound.clone())
@@ -283,8 +284,6 @@ impl Drop for DataPlane {
 struct Opened {
     listeners: Vec<Vec<Listening>>,
     bound: BTreeMap<String, SocketAddr>,
-    /// Where traffic comes in.
-    own: Vec<SocketAddr>,
     stats: stats::Listeners,
 }
 
@@ -293,7 +292,6 @@ impl Opened {
         let mut opened = Self {
             listeners: (0..settings.workers).map(|_| Vec::new()).collect(),
             bound: BTreeMap::new(),
-            own: Vec::new(),
             stats: stats::Listeners::default(),
         };
         let listeners = &settings.listeners;
@@ -347,7 +345,6 @@ impl Opened {
             let bound = listener.socket.local_addr()?;
             if worker == 0 {
                 self.bound.insert(name.into(), bound);
-                self.own.push(bound);
             }
             self.listeners[worker].push(Listening {
                 purpose: purpose(listener.transparent),

@@ -25,7 +25,7 @@ use crate::tunnel::Timeouts;
 /// Ports that belong to ztunnels wherever they are (spec/dataplane.md §1).
 const ILLEGAL_PORTS: [u16; 3] = [15001, 15006, 15008];
 
-/// Where a data plane listens for traffic.
+/// Where a data plane listens, for traffic and for its operators: no tunnel leads to either (spec/reliability.md T21).
 #[derive(Debug)]
 pub(crate) struct OwnAddresses {
     addresses: Vec<SocketAddr>,
@@ -62,7 +62,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) heartbeats: Heartbeats,
     pub(crate) readiness: Arc<Readiness>,
-    /// Where this data plane listens for traffic; known once it is bound.
+    /// Where this data plane listens; known once it is bound.
     pub(crate) own: OnceLock<OwnAddresses>,
     /// Connections that a drain's deadline cut.
     pub(crate) cut: AtomicUsize,

@@ -2,6 +2,7 @@
 //!
 //! The plain version: read, write. Counterpart of `halves.rs`, with the same rules for ends.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::net::Shutdown;
@@ -13,7 +14,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{PATIENCE, RelayEnd};
+use super::{LAST_BYTES, PATIENCE, RelayEnd};
 use crate::connection::Flow;
 use crate::error::{Error, Side, Stage};
 use crate::scratch;
@@ -24,6 +25,9 @@ struct Half<'c> {
     to: &'c TcpStream,
     side: Side,
     flow: &'c Flow,
+    /// Writing to `from` has failed. That took the error off the socket, whose end now looks like a FIN.
+    from_failed: &'c Cell<bool>,
+    to_failed: &'c Cell<bool>,
 }
 
 /// Relays until both sides have ended, one was reset, or `cut` says so.
@@ -34,17 +38,22 @@ pub(crate) async fn copy(
     cut: impl Future<Output = Error>,
 ) -> RelayEnd {
     let mut cut = pin!(cut);
+    let (downstream_failed, upstream_failed) = (Cell::new(false), Cell::new(false));
     let up = Half {
         from: downstream,
         to: upstream,
         side: Side::Downstream,
         flow: up_flow,
+        from_failed: &downstream_failed,
+        to_failed: &upstream_failed,
     };
     let down = Half {
         from: upstream,
         to: downstream,
         side: Side::Upstream,
         flow: down_flow,
+        from_failed: &upstream_failed,
+        to_failed: &downstream_failed,
     };
     let (mut sending, mut receiving) = (pin!(up.run()), pin!(down.run()));
     let (mut sent, mut received) = (false, false);
@@ -92,6 +101,12 @@ impl Half<'_> {
                 .await
                 .map_err(|error| self.read_failed(&error))?;
             match scratch::with(|buffer| self.step(buffer, &mut rest)) {
+                Ok(0) if self.from_failed.get() => {
+                    return Err(Failed {
+                        end: RelayEnd::Reset(self.side),
+                        writing: false,
+                    });
+                }
                 Ok(0) => {
                     // Failing means that the other end is gone, which its own half finds.
                     let _ = SockRef::from(self.to).shutdown(Shutdown::Write);
@@ -102,10 +117,7 @@ impl Half<'_> {
                 Err(Step::Failed(failed)) => return Err(failed),
             }
             while !rest.is_empty() {
-                self.to
-                    .writable()
-                    .await
-                    .map_err(|error| self.write_failed(&error))?;
+                self.await_writable().await?;
                 match self.to.try_write(&rest) {
                     Ok(n) => {
                         self.flow.add(n);
@@ -118,6 +130,22 @@ impl Half<'_> {
             if rest.capacity() > 0 {
                 rest = Vec::new();
             }
+        }
+    }
+
+    /// Waits until `to` takes bytes, but not for ever for a `from` that has reset meanwhile.
+    async fn await_writable(&self) -> Result<(), Failed> {
+        let writable = tokio::select! {
+            biased;
+            writable = self.to.writable() => Ok(writable),
+            () = failure(self.from) => timeout(LAST_BYTES, self.to.writable()).await,
+        };
+        match writable {
+            Ok(writable) => writable.map_err(|error| self.write_failed(&error)),
+            Err(_) => Err(Failed {
+                end: RelayEnd::Reset(self.side),
+                writing: false,
+            }),
         }
     }
 
@@ -149,6 +177,7 @@ impl Half<'_> {
     }
 
     fn write_failed(&self, error: &io::Error) -> Failed {
+        self.to_failed.set(true);
         let side = match self.side {
             Side::Downstream => Side::Upstream,
             _ => Side::Downstream,

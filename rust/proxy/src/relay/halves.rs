@@ -16,7 +16,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{PATIENCE, RelayEnd};
+use super::{LAST_BYTES, PATIENCE, RelayEnd};
 use crate::connection::Flow;
 use crate::error::{Error, Side, Stage};
 use crate::scratch;
@@ -99,7 +99,7 @@ impl<'c> Halves<'c> {
 
     async fn upload(&self) -> Result<(), RelayEnd> {
         loop {
-            self.stream.room().await.map_err(|end| self.cut_by(end))?;
+            self.await_room().await?;
             if let Err(error) = self.application.readable().await {
                 return Err(self.socket_failed(&error));
             }
@@ -132,6 +132,24 @@ impl<'c> Halves<'c> {
                 Err(Pause::Socket(error)) => return Err(self.socket_failed(&error)),
                 Err(Pause::Stream(end)) => return Err(self.cut_by(end)),
             }
+        }
+    }
+
+    /// Waits for room, but not for ever for an application that has reset meanwhile: nobody reads its socket while
+    /// the window is full, so only the event tells.
+    async fn await_room(&self) -> Result<(), RelayEnd> {
+        if self.stream.room_now() > 0 {
+            return Ok(());
+        }
+        let room = tokio::select! {
+            biased;
+            room = self.stream.room() => Ok(room),
+            () = self.application_failure() => timeout(LAST_BYTES, self.stream.room()).await,
+        };
+        match room {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(end)) => Err(self.cut_by(end)),
+            Err(_) => Err(RelayEnd::Reset(self.side)),
         }
     }
 

@@ -12,8 +12,11 @@ use std::time::Duration;
 
 use crate::error::{Error, Side};
 
-/// How long bytes that came before an abnormal end may take to reach an application that reads slowly.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+/// How long bytes that came before an abnormal end may take to reach an application that reads slowly: once out of our
+/// hands, once out of the kernel's.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
+/// How long an application that is gone may hold up its own last bytes, where the other side takes none.
+pub(crate) const LAST_BYTES: Duration = Duration::from_secs(1);
 
 /// How a relay ended.
 #[derive(Debug)]

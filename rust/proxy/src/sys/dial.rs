@@ -3,9 +3,10 @@
 //! Whose deadline it is and what a failure means is the caller's business (spec/dataplane.md §1.1, §1.4).
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::accepted::Keepalive;
 use super::address::canonical;
@@ -28,11 +29,26 @@ impl DialSocket {
     }
 
     /// Connects on the current tokio runtime. No deadline here: wrap it in the caller's.
+    ///
+    /// A peer that accepts, speaks and resets at once may have done all that before we look. So the outcome is not
+    /// asked from SO_ERROR, which would call this a failed connect and lose the bytes, but by a look at the queue.
     pub async fn connect(self) -> io::Result<tokio::net::TcpStream> {
-        let destination = self.destination;
-        tokio::net::TcpSocket::from_std_stream(self.into_std())
-            .connect(destination)
-            .await
+        match self.socket.connect(&self.destination.into()) {
+            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let stream = tokio::net::TcpStream::from_std(self.into_std())?;
+        loop {
+            stream.writable().await?;
+            match SockRef::from(&stream).peek(&mut [MaybeUninit::uninit()]) {
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                    // Not yet, whatever the event was.
+                    tokio::task::yield_now().await;
+                }
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                Ok(_) | Err(_) => return Ok(stream),
+            }
+        }
     }
 
     /// The non-blocking, not yet connected socket.

@@ -18,4 +18,4 @@ pub(crate) use state::{Request, TunnelEnd};
 pub(crate) use stream::{StreamEnd, TunnelStream};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

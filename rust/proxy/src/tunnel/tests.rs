@@ -27,7 +27,7 @@ use crate::tls::{Session, WorkloadCertificate};
 const SOON: Duration = Duration::from_secs(10);
 const BRIEF: Duration = Duration::from_millis(200);
 
-fn patient() -> Timeouts {
+pub(crate) fn patient() -> Timeouts {
     Timeouts {
         handshake: SOON,
         preface: SOON,
@@ -38,7 +38,7 @@ fn patient() -> Timeouts {
 }
 
 /// Runs a story on a worker-like thread; a story that hangs fails.
-fn play<F: Future<Output = ()> + 'static>(story: F) {
+pub(crate) fn play<F: Future<Output = ()> + 'static>(story: F) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -56,13 +56,13 @@ struct Peer {
     ends: tokio::sync::mpsc::UnboundedReceiver<(Rc<TunnelEnd>, bool)>,
 }
 
-struct World {
-    authority: Authority,
-    metrics: Arc<Metrics>,
+pub(crate) struct World {
+    pub(crate) authority: Authority,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             authority: Authority::root("root"),
             metrics: Arc::new(Metrics::new("test", Arc::default())),
@@ -106,7 +106,7 @@ impl World {
         }
     }
 
-    fn pool(&self, max_streams: usize, idle: Duration) -> Rc<TunnelPool> {
+    pub(crate) fn pool(&self, max_streams: usize, idle: Duration) -> Rc<TunnelPool> {
         let dialer = Rc::new(Dialer {
             engine: hbone::Config::client(),
             timeouts: patient(),
@@ -128,7 +128,7 @@ fn keep(stream: TunnelStream, _: Request) {
     });
 }
 
-fn key(peer: SocketAddr) -> PoolKey {
+pub(crate) fn key(peer: SocketAddr) -> PoolKey {
     PoolKey {
         source: identity(CLIENT),
         expected: vec![identity(SERVER)],
