@@ -7,7 +7,6 @@
     dead_code,
     unreachable_pub,
     clippy::unwrap_used,
-    clippy::unwrap_used,
     reason = "each test file uses its own part"
 )]
 
