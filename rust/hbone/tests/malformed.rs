@@ -65,6 +65,7 @@ fn malformed_frames_cost_a_server_what_the_rfc_says() {
         ("PRIORITY on stream 0", vec![frame(2, 0, 0, &[0; 5])], Connection(ProtocolError)),
         ("PRIORITY of four bytes", vec![open(), frame(2, 0, 1, &[0; 4])], Stream(1, FrameSizeError)),
         ("PRIORITY of four bytes, idle", vec![frame(2, 0, 1, &[0; 4])], Connection(FrameSizeError)),
+        ("PRIORITY of four bytes, ended", vec![open(), rst(1), frame(2, 0, 1, &[0; 4])], Stream(1, FrameSizeError)),
         ("PRIORITY on itself", vec![open(), frame(2, 0, 1, &[0, 0, 0, 1, 0])], Stream(1, ProtocolError)),
         ("PRIORITY on itself, idle", vec![frame(2, 0, 7, &[0, 0, 0, 7, 0])], Connection(ProtocolError)),
         ("PRIORITY of an idle stream", vec![frame(2, 0, 7, &[0, 0, 0, 1, 0])], Nothing),

@@ -214,15 +214,13 @@ impl Connection {
         self.wrong_priority(header.stream, ErrorCode::FrameSizeError, reason)
     }
 
-    /// PRIORITY may name streams in any state; an idle one cannot be reset, so the connection pays for it.
+    /// PRIORITY may name streams in any state. An idle one cannot be reset, so the connection pays for it; to one
+    /// that has ended a reset does no harm.
     fn wrong_priority(&mut self, id: u32, code: ErrorCode, reason: Reason) -> Result<(), Error> {
-        if self.streams.get(id).is_some() {
-            self.stream_error(id, code)
-        } else if self.streams.is_idle(id) {
-            Err(Error::remote(code, reason))
-        } else {
-            Ok(())
+        if self.streams.is_idle(id) {
+            return Err(Error::remote(code, reason));
         }
+        self.stream_error(id, code)
     }
 
     fn check_not_idle(&self, id: u32) -> Result<(), Error> {
