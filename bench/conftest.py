@@ -34,7 +34,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show the table; keep it, too, if everything ran."""
     if not SHEET.samples:
         return
-    terminalreporter.section("medians")
+    terminalreporter.section(
+        "smoke test: it runs, its figures mean nothing" if SHEET.smoke else "medians"
+    )
     terminalreporter.write_line(SHEET.table())
     if not SHEET.smoke and not terminalreporter.stats.get("failed"):
         stamp = dt.datetime.now(dt.UTC).strftime("%Y-%m-%d-%H%M")

@@ -101,7 +101,7 @@ class Sheet:
                 assert isinstance(cells, dict)
                 shown = [_number(cells.get(column)) for column in COLUMNS]
                 ratio = f"{cells['ratio']:.1f}x" if "ratio" in cells else ""
-                if (target := TARGETS.get((title, row))) and ratio:
+                if (target := TARGETS.get((title, row))) and ratio and not self.smoke:
                     verdict = "met" if cells["ratio"] >= target else "MISSED"
                     ratio += f" (target {target:g}x: {verdict})"
                 lines.append(f"| {row} | {' | '.join(shown)} | {ratio} |")
