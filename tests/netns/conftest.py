@@ -1,0 +1,58 @@
+"""Fixtures of the namespace tests, and what these tests need of the machine.
+
+Asked for by name (`make test-root`, or ZTUNNEL_REQUIRE_ROOT=1) they fail where something is missing; collected
+among others they skip and say why.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.netns.namespaces import Network
+from tests.netns.pods import Pair, Pods
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TOOLS = ("curl", "ip", "iptables", "iptables-restore", "nc", "tcpdump")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def machine() -> None:
+    """Root and the programs of `TOOLS`."""
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if os.geteuid() != 0:
+        missing.insert(0, "root")
+    if not missing:
+        return
+    why = f"needs {', '.join(missing)}: makes network namespaces and iptables rules"
+    if os.environ.get("ZTUNNEL_REQUIRE_ROOT") == "1":
+        pytest.fail(why)
+    pytest.skip(why)
+
+
+@pytest.fixture
+def network(machine: None) -> Iterator[Network]:
+    """A wire of the test's own."""
+    with Network() as network:
+        yield network
+
+
+@pytest.fixture
+def pods(network: Network, tmp_path: Path) -> Pods:
+    """No pods yet."""
+    return Pods(network, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def pair(machine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """One pair for the tests of a file that leave it as it was."""
+    with Network() as network:
+        pair = Pair(network, tmp_path_factory.mktemp("pair"))
+        with pair.pods.running():
+            yield pair
