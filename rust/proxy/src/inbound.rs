@@ -24,7 +24,7 @@ use crate::connections::{Guarded, Registration};
 use crate::error::{Error, Side, Stage};
 use crate::outbound::patience;
 use crate::relay::RelayEnd;
-use crate::relay::abort::abort;
+use crate::relay::abort::{abort, finish, guard};
 use crate::relay::halves::Halves;
 use crate::sys;
 use crate::telemetry::Reporter;
@@ -69,12 +69,9 @@ pub(crate) async fn serve(
         local: sys::canonical(local),
         transparent,
     });
-    let failure = match peer.session().await {
-        Err(error) => Some(error),
+    match peer.session().await {
+        Err(error) => peer.deny(&error),
         Ok(session) => peer.tunnel(socket, session).await,
-    };
-    if let Some(error) = failure {
-        peer.deny(&error);
     }
 }
 
@@ -108,7 +105,7 @@ impl Peer {
         })
     }
 
-    async fn tunnel(self: &Rc<Self>, socket: TcpStream, session: Session) -> Option<Error> {
+    async fn tunnel(self: &Rc<Self>, socket: TcpStream, session: Session) {
         let shared = &self.worker.shared;
         let _open = shared.metrics.tunnel(metrics::Side::Inbound);
         let serving = Serving {
@@ -127,8 +124,12 @@ impl Peer {
             };
             spawn_local(request.serve());
         };
-        let (end, established) = serving.serve(socket, session, on_request).await;
-        refusal(&end, established)
+        let on_end = |end: &TunnelEnd, established| {
+            if let Some(error) = refusal(end, established) {
+                self.deny(&error);
+            }
+        };
+        serving.serve(socket, session, on_request, on_end).await;
     }
 
     fn deny(&self, error: &Error) {
@@ -199,6 +200,7 @@ impl Request {
         }
         match self.dial(next.destination).await {
             Ok(application) => {
+                guard(&application);
                 self.accept(&workload);
                 Ok((Rc::new(application), record))
             }
@@ -371,7 +373,9 @@ impl Request {
         }
         // Resets the stream unless both sides have finished.
         drop(self.stream);
-        if !matches!(end, RelayEnd::Finished) {
+        if matches!(end, RelayEnd::Finished) {
+            finish(&application);
+        } else {
             abort(application, patience(&end, Side::Upstream)).await;
         }
     }

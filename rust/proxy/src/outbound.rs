@@ -20,7 +20,7 @@ use crate::capture::socks5::Outcome;
 use crate::connection::{ConnectionRecord, baggage_of};
 use crate::connections::Registration;
 use crate::error::{Error, Side, Stage};
-use crate::relay::abort::{abort, abort_now};
+use crate::relay::abort::{abort, abort_now, finish, guard};
 use crate::relay::halves::Halves;
 use crate::relay::{PATIENCE, RelayEnd, copy};
 use crate::sys;
@@ -46,6 +46,7 @@ pub(crate) async fn serve(
     let registration = worker.connections.register();
     // Failing means that the client has gone; the first read says so.
     let _ = sys::set_accepted_options(&socket, worker.shared.keepalive().as_ref());
+    guard(&socket);
     let connection = Connection {
         application: Rc::new(socket),
         client: sys::canonical(client),
@@ -210,7 +211,10 @@ impl Connection {
         let socket = sys::socket_for_dial(destination, None, mark, shared.keepalive().as_ref())
             .map_err(|error| failed(&error))?;
         match timeout(shared.settings.deadlines.dial, socket.connect()).await {
-            Ok(Ok(socket)) => Ok(Rc::new(socket)),
+            Ok(Ok(socket)) => {
+                guard(&socket);
+                Ok(Rc::new(socket))
+            }
             Ok(Err(error)) => Err(failed(&error)),
             Err(_) => Err(failed(&io::Error::new(
                 io::ErrorKind::TimedOut,
@@ -238,13 +242,17 @@ impl Connection {
             RelayEnd::Finished | RelayEnd::Reset(_) => record.close(Ok(())),
             RelayEnd::Failed(error) | RelayEnd::Cut(error) => record.close(Err(error)),
         }
-        if let (Upstream::Socket(socket), false) = (&upstream, matches!(end, RelayEnd::Finished)) {
-            let patience = patience(&end, Side::Upstream);
-            abort(socket.clone(), patience).await;
+        match (upstream, matches!(end, RelayEnd::Finished)) {
+            (Upstream::Socket(socket), true) => finish(&socket),
+            (Upstream::Socket(socket), false) => {
+                abort(socket, patience(&end, Side::Upstream)).await;
+            }
+            // Resets the stream unless both sides have finished.
+            (Upstream::Stream(stream), _) => drop(stream),
         }
-        // Resets the stream unless both sides have finished.
-        drop(upstream);
-        if !matches!(end, RelayEnd::Finished) {
+        if matches!(end, RelayEnd::Finished) {
+            finish(&application);
+        } else {
             abort(application, patience(&end, Side::Downstream)).await;
         }
     }

@@ -25,6 +25,19 @@ pub(crate) async fn abort(socket: Rc<TcpStream>, patience: Duration) {
     abort_now(&socket);
 }
 
+/// From now on the socket's end is a RST, even if this process is killed: the kernel closes its sockets, and a FIN from
+/// it would make a truncated answer look whole. Only [`finish`] takes that back.
+pub(crate) fn guard(socket: &TcpStream) {
+    // Failing means that the socket is gone already.
+    let _ = sys::abort_on_close(socket);
+}
+
+/// Both sides have said that they were complete: the coming close is a FIN.
+pub(crate) fn finish(socket: &TcpStream) {
+    // Failing means that the socket is gone already.
+    let _ = sys::finish_on_close(socket);
+}
+
 /// Makes the coming close a RST, without waiting for anything.
 pub(crate) fn abort_now(socket: &TcpStream) {
     // Failing means that the socket is gone already.

@@ -69,12 +69,16 @@ impl<'c> Halves<'c> {
                 },
                 ended = &mut up, if !up_done => match ended {
                     Ok(()) => up_done = true,
+                    Err(_) if self.stream.answered_in_full() => up_done = true,
                     Err(end) => return end,
                 },
                 end = self.stream.cut() => {
                     if !down_done {
                         // What was held for a slow reader comes before the end.
                         let _ = timeout(PATIENCE, &mut down).await;
+                    }
+                    if self.stream.answered_in_full() {
+                        return RelayEnd::Finished;
                     }
                     return self.cut_by(end);
                 }
@@ -209,8 +213,11 @@ impl<'c> Halves<'c> {
             _ => Side::Downstream,
         };
         match end {
-            // The far application reset, or the far policy changed: the peer says no more than "cancelled".
-            StreamEnd::Reset(ErrorCode::Cancel | ErrorCode::NoError) => RelayEnd::Reset(peer),
+            // The far application reset, or the far policy changed: the peer says no more than "cancelled", or, as
+            // Envoy, what RFC 9113 §8.5 has for it.
+            StreamEnd::Reset(ErrorCode::Cancel | ErrorCode::ConnectError | ErrorCode::NoError) => {
+                RelayEnd::Reset(peer)
+            }
             StreamEnd::Reset(code) => RelayEnd::Failed(Error::new(
                 Stage::Relay,
                 peer,

@@ -122,7 +122,7 @@ async fn tunnelled(
                 }
             });
         };
-        serving.serve(socket, session, handle).await;
+        serving.serve(socket, session, handle, |_, _| ()).await;
     });
     let own = world.authority.certificate(CLIENT);
     let pool = world.pool(10, Duration::from_secs(10));

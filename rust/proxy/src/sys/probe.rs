@@ -15,6 +15,11 @@ pub fn abort_on_close(socket: &impl AsFd) -> io::Result<()> {
     SockRef::from(socket).set_linger(Some(Duration::ZERO))
 }
 
+/// Takes [`abort_on_close`] back: the next close is a FIN, behind whatever is still to be sent.
+pub fn finish_on_close(socket: &impl AsFd) -> io::Result<()> {
+    SockRef::from(socket).set_linger(None)
+}
+
 /// Whether the connection has ended by the peer's RST or another error that nobody has read yet.
 ///
 /// A relay that is not reading, because its other side is full, learns of a reset only this way. The error

@@ -54,7 +54,9 @@ impl Dialer {
             .map_err(|error| dial_failed(peer, &error))?;
         let tunnel = Tunnel::new(hbone::Connection::new(self.engine.clone()), session);
         let member = self.tunnels.add(tunnel.clone());
-        let driver = tunnel.clone().drive(socket, self.timeouts, |_, _| {});
+        let driver = tunnel
+            .clone()
+            .drive(socket, self.timeouts, |_, _| (), |_| ());
         let open = self.metrics.tunnel(metrics::Side::Outbound);
         spawn_local(async move {
             driver.await;

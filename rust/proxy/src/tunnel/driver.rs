@@ -3,6 +3,7 @@
 //! Decides nothing about streams; `state.rs` does. One driver for clients and servers.
 
 use std::io;
+use std::mem::{Discriminant, discriminant};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -15,6 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::state::{Phase, Request, State, Tunnel, TunnelEnd, Wire};
 use crate::scratch;
+use crate::sys;
 
 /// Reads of one turn before other tasks of the worker get theirs.
 const READS_PER_TURN: usize = 4;
@@ -42,6 +44,8 @@ struct Deadlines {
     awaiting_pong: bool,
     /// Since when the peer owes the rest of what it began to say.
     incomplete: Option<Instant>,
+    /// The phase for which the alarm was set.
+    phase: Discriminant<Phase>,
 }
 
 impl Tunnel {
@@ -51,12 +55,14 @@ impl Tunnel {
         mut socket: TcpStream,
         timeouts: Timeouts,
         mut on_request: impl FnMut(&Rc<Self>, Request),
-    ) -> Rc<TunnelEnd> {
+        on_end: impl FnOnce(&TunnelEnd),
+    ) {
         let mut deadlines = Deadlines::new(timeouts);
         // A client speaks first: this writes its hello.
         let greeting = self.state.borrow_mut().ingest(&mut []);
         if let Err(end) = greeting {
-            return self.finish(end);
+            on_end(&self.finish(end));
+            return;
         }
         let end = loop {
             let turn = {
@@ -91,8 +97,9 @@ impl Tunnel {
             }
         };
         let end = self.finish(end);
+        // Told before the farewell, which may take a second.
+        on_end(&end);
         self.last_words(&mut socket, &end).await;
-        end
     }
 
     /// One turn: read what is there, write what fits.
@@ -147,6 +154,9 @@ impl Tunnel {
             return;
         }
         let bytes = std::mem::take(&mut self.state.borrow_mut().wire.outgoing);
+        if bytes.waiting().is_empty() && sys::unread_bytes(socket).is_ok_and(|unread| unread == 0) {
+            return;
+        }
         let farewell = async {
             socket.write_all(bytes.waiting()).await?;
             socket.shutdown().await?;
@@ -268,12 +278,15 @@ impl Deadlines {
             ping: start + timeouts.ping_interval,
             awaiting_pong: false,
             incomplete: None,
+            phase: discriminant(&Phase::Handshake),
         }
     }
 
     /// Whether something came or is missing that changes what has to be waited for.
     fn moved(&self, state: &State) -> bool {
-        state.pong || state.wire.engine.awaits_rest() != self.incomplete.is_some()
+        state.pong
+            || discriminant(&state.phase) != self.phase
+            || state.wire.engine.awaits_rest() != self.incomplete.is_some()
     }
 
     fn next(&self, tunnel: &Tunnel) -> Instant {
@@ -290,6 +303,11 @@ impl Deadlines {
 
     fn check(&mut self, state: &mut State) -> Option<TunnelEnd> {
         let now = Instant::now();
+        if discriminant(&state.phase) != self.phase {
+            self.phase = discriminant(&state.phase);
+            // From here on, not from the accept: a slow handshake is no reason to ping at once.
+            self.ping = now + self.timeouts.ping_interval;
+        }
         let since = self.incomplete.take();
         if state.wire.engine.awaits_rest() {
             let since = since.unwrap_or(now);

@@ -22,13 +22,14 @@ pub(crate) struct Serving<'s> {
 }
 
 impl Serving<'_> {
-    /// Serves one accepted connection until it ends; gives the reason and whether TLS had stood.
+    /// Serves one accepted connection until it ends. `on_end` hears the reason and whether TLS had stood.
     pub(crate) async fn serve(
         self,
         socket: TcpStream,
         session: Session,
         on_request: impl Fn(TunnelStream, Request),
-    ) -> (Rc<TunnelEnd>, bool) {
+        on_end: impl FnOnce(&TunnelEnd, bool),
+    ) {
         let tunnel = Tunnel::new(hbone::Connection::new(self.engine), session);
         let _member = self.tunnels.add(tunnel.clone());
         let count = async {
@@ -36,12 +37,11 @@ impl Serving<'_> {
             self.metrics
                 .handshake(Side::Inbound, handshake_result(&outcome));
         };
-        let drive = tunnel
-            .clone()
-            .drive(socket, self.timeouts, |tunnel, request| {
-                on_request(tunnel.accept(request.stream), request);
-            });
-        let (end, ()) = tokio::join!(drive, count);
-        (end, tunnel.was_established())
+        let serve = |tunnel: &Rc<Tunnel>, request: Request| {
+            on_request(tunnel.accept(request.stream), request);
+        };
+        let end = |end: &TunnelEnd| on_end(end, tunnel.was_established());
+        let drive = tunnel.clone().drive(socket, self.timeouts, serve, end);
+        tokio::join!(drive, count);
     }
 }

@@ -131,6 +131,12 @@ impl Slot {
         self.held.clear()
     }
 
+    /// END_STREAM, then RST_STREAM(NO_ERROR): the peer is done and reads no more (RFC 9113 §8.1). Envoy ends every
+    /// answer so that comes before the end of the request.
+    pub(super) fn answered_in_full(&self) -> bool {
+        self.finished && matches!(self.cut, Some(StreamEnd::Reset(ErrorCode::NoError)))
+    }
+
     pub(super) fn cut(&mut self, end: StreamEnd) {
         if self.cut.is_none() {
             self.cut = Some(end);

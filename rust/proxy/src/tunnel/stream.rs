@@ -126,6 +126,9 @@ impl TunnelStream {
             if slot.held.len() > 0 {
                 return Poll::Ready(Inbox::Held);
             }
+            if slot.answered_in_full() {
+                return Poll::Ready(Inbox::Finished);
+            }
             if let Some(end) = &slot.cut {
                 return Poll::Ready(Inbox::Cut(end.clone()));
             }
@@ -218,6 +221,11 @@ impl TunnelStream {
         // A stream that was cut meanwhile has no end to announce.
         let _ = state.wire.engine.finish(self.id);
         state.wire.wake_driver();
+    }
+
+    /// Whether the peer has sent all it had and then asked us to stop: an end, not an abort.
+    pub(crate) fn answered_in_full(&self) -> bool {
+        self.with(|_, slot| slot.answered_in_full())
     }
 
     /// Waits until the stream is cut, by whomever.
