@@ -16,7 +16,7 @@ from tests.netns.namespaces import Network
 from tests.netns.pods import Pair, Pods
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 TOOLS = ("curl", "ip", "iptables", "iptables-restore", "nc", "tcpdump")
@@ -36,6 +36,23 @@ def machine() -> None:
     pytest.skip(why)
 
 
+_figures: list[str] = []
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Say what was measured: the last lines of the run show it, also when all is well."""
+    return lambda text: _figures.append(f"{request.node.name}: {text}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The figures."""
+    if _figures:
+        terminalreporter.section("figures")
+        for line in _figures:
+            terminalreporter.line(line)
+
+
 @pytest.fixture
 def network(machine: None) -> Iterator[Network]:
     """A wire of the test's own."""
@@ -44,9 +61,10 @@ def network(machine: None) -> Iterator[Network]:
 
 
 @pytest.fixture
-def pods(network: Network, tmp_path: Path) -> Pods:
+def pods(network: Network, tmp_path: Path) -> Iterator[Pods]:
     """No pods yet."""
-    return Pods(network, tmp_path)
+    with Pods(network, tmp_path) as pods:
+        yield pods
 
 
 @pytest.fixture(scope="module")
@@ -54,5 +72,5 @@ def pair(machine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     """One pair for the tests of a file that leave it as it was."""
     with Network() as network:
         pair = Pair(network, tmp_path_factory.mktemp("pair"))
-        with pair.pods.running():
+        with pair.pods, pair.pods.running():
             yield pair

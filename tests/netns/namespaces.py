@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -61,6 +61,17 @@ class Namespace:
             timeout=within,
             check=False,
         )
+
+    @contextlib.contextmanager
+    def program(self, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A program that runs inside while the test is its counterpart. Its input and output are pipes."""
+        words = ("ip", "netns", "exec", self.name, *words)
+        pipe = subprocess.PIPE
+        with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def must(self, *words: str, given: str = "") -> str:
         """Run a program inside that has to succeed, and give what it said."""

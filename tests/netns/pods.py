@@ -1,10 +1,10 @@
 """Pods: a host whose traffic is captured, the node in it, and the mesh that all nodes share.
 
-    pods = Pods(network, tmp_path)
-    client, server = pods.add("client"), pods.add("server")
-    pods.mesh.service("web", {80: 8080}, "server")
-    with pods.running():
-        client.host.run("curl", "http://10.77.9.1/")
+    with Pods(network, tmp_path) as pods:
+        client, server = pods.add("client"), pods.add("server")
+        pods.mesh.service("web", {80: 8080}, "server")
+        with pods.running():
+            client.host.run("curl", "http://10.77.9.1/")
 
 Counterpart: `tests/support/nodes.py` starts the processes; here they get their namespace and their settings.
 """
@@ -12,11 +12,12 @@ Counterpart: `tests/support/nodes.py` starts the processes; here they get their 
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from tests.netns.capture import NODE_MARK, OUTBOUND_PORT, redirect
-from tests.support.apps import DEADLINE, Application
+from tests.support.apps import DEADLINE, Application, End, Heard
 from tests.support.nodes import HBONE_PORT, Address, Mesh, Metrics, Node, http_get
 
 if TYPE_CHECKING:
@@ -114,6 +115,15 @@ class Pod:
         """An application's connection, captured as any other; `around` the node, if it says so."""
         return self.host.call(_connect, address, NODE_MARK if around else 0)
 
+    def tries(self, address: Address, data: bytes = b"hello?") -> Heard:
+        """What an application hears on a connection that ends by itself, whenever it ends."""
+        try:
+            with self.dials(address) as connection:
+                connection.sendall(data)
+                return End(connection).hears()
+        except OSError as error:  # the RST was faster than we are
+            return Heard(b"", errno.errorcode.get(error.errno or 0, "?"))
+
 
 class Pods:
     """The pods of a test."""
@@ -122,6 +132,14 @@ class Pods:
         self.network = network
         self.mesh = PodMesh(folder)
         self.all: list[Pod] = []
+
+    def __enter__(self) -> Self:
+        """Nothing yet: nodes start with `running`."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give back what the mesh holds; the network is its owner's."""
+        self.mesh.__exit__()
 
     def add(self, workload: str, *, namespace: str = "default", **settings: object) -> Pod:
         """A pod that the mesh knows. `settings` go into `node:`."""
@@ -135,7 +153,7 @@ class Pods:
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """Start every node, the last one first; end them all."""
-        with self.mesh, contextlib.ExitStack() as nodes:
+        with contextlib.ExitStack() as nodes:
             for pod in reversed(self.all):
                 nodes.enter_context(pod.node)
             yield
@@ -151,6 +169,14 @@ class Pair:
         self.stranger = network.host("10.77.0.9")
         self.web = self.pods.mesh.service("web", {80: 8080}, "server")
         self.vip = self.pods.mesh.vip(self.web)
+        # A service that nobody is behind, and a pod that is nowhere.
+        self.empty = self.pods.mesh.service("empty", {80: 8080}, "server")
+        del self.pods.mesh.edit("server")["services"][f"default/{self.empty}"]
+        self.pods.mesh.workload("lost", workloadIps=[f"{HOSTS}.77"])
+
+    def outside(self, port: int) -> Application:
+        """A server outside the mesh."""
+        return self.stranger.call(Application.listen, "", port)
 
 
 def _connect(address: Address, mark: int) -> socket.socket:

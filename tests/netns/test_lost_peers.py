@@ -1,0 +1,137 @@
+"""Peers that go away without a word while connections run (F01, F02, F05): nobody is left waiting or misled."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.netns.capture import blackhole, heal
+from tests.netns.pods import QUICK_PING
+from tests.support.apps import Heard
+from tests.support.nodes import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.netns.pods import Pod, Pods
+
+pytestmark = pytest.mark.root
+
+# `QUICK_PING` in pods.py: half a second between pings, one for the answer.
+PING = 1.5
+SLACK = 1.5
+
+
+def test_a_killed_node_resets_the_client_within_a_second(
+    pods: Pods, figure: Callable[[str], None]
+) -> None:
+    client, server = pods.add("client"), pods.add("server")
+    with pods.running(), server.listens(8080) as app:
+        ours, theirs = app.pair(lambda: client.dials((server.address, 8080)))
+        theirs.says(b"half an ans")
+        assert ours.takes(11) == b"half an ans"
+        began = time.monotonic()
+        server.node.kill()
+        assert ours.hears() == Heard(b"", "ECONNRESET")
+        took = time.monotonic() - began
+        assert took < 1.0
+        # Nobody listens now: known at once, and not a FIN either.
+        assert client.tries((server.address, 8080)) == Heard(b"", "ECONNRESET")
+        line = client.node.access.wait_for(
+            "connection complete", error=re.compile("Connection refused")
+        )
+        assert "is a ztunnel listening there?" in line["error"]
+        server.node.start()
+        began = time.monotonic()
+        ours, theirs = app.pair(lambda: client.dials((server.address, 8080)))
+        theirs.says(b"answer").finishes()
+        assert ours.hears() == Heard(b"answer", "FIN")
+        again = time.monotonic() - began
+        figure(f"{took * 1e3:.0f} ms to the RST, {again * 1e3:.0f} ms for the first one after")
+
+
+def test_a_killed_node_of_the_client_resets_the_server(pods: Pods) -> None:
+    client, server = pods.add("client"), pods.add("server")
+    with pods.running(), server.listens(8080) as app:
+        ours, theirs = app.pair(lambda: client.dials((server.address, 8080)))
+        ours.says(b"half a ques")
+        assert theirs.takes(11) == b"half a ques"
+        client.node.kill()
+        assert theirs.hears() == Heard(b"", "ECONNRESET")
+
+
+def test_a_dead_link_cuts_both_ends_when_the_ping_is_not_answered(
+    pods: Pods, figure: Callable[[str], None]
+) -> None:
+    client = pods.add("client", deadlines=QUICK_PING)
+    server = pods.add("server", deadlines=QUICK_PING)
+    with pods.running(), server.listens(8080) as app:
+        before = sockets(client) + sockets(server)
+        ours, theirs = app.pair(lambda: client.dials((server.address, 8080)))
+        ours.says(b"question")
+        assert theirs.takes(8) == b"question"
+        began = time.monotonic()
+        blackhole(client.host, server.host)
+        assert ours.hears() == Heard(b"", "ECONNRESET")
+        took = time.monotonic() - began
+        assert theirs.hears() == Heard(b"", "ECONNRESET")
+        both = time.monotonic() - began
+        assert both < PING + SLACK
+        figure(f"{took:.2f} s until the client knew, {both:.2f} s until both did")
+        for pod in (client, server):
+            line = pod.node.access.wait_for("connection complete")
+            assert "ping timeout" in line["error"]
+        eventually(lambda: tunnels(client) == tunnels(server) == 0, "the tunnel is gone")
+        eventually(lambda: sockets(client) + sockets(server) <= before, "the sockets are closed")
+        heal(client.host, server.host)
+        ours, theirs = app.pair(lambda: client.dials((server.address, 8080)))
+        theirs.says(b"answer").finishes()
+        assert ours.hears() == Heard(b"answer", "FIN")
+
+
+def test_a_stopped_node_is_given_up_when_the_ping_is_not_answered(
+    pods: Pods, figure: Callable[[str], None]
+) -> None:
+    client = pods.add("client", deadlines=QUICK_PING)
+    server = pods.add("server")
+    with pods.running(), server.listens(8080) as app:
+        ours, theirs = app.pair(lambda: client.dials((server.address, 8080)))
+        ours.says(b"question")
+        assert theirs.takes(8) == b"question"
+        began = time.monotonic()
+        server.node.signal(signal.SIGSTOP)
+        assert ours.hears() == Heard(b"", "ECONNRESET")
+        took = time.monotonic() - began
+        assert took < PING + SLACK
+        figure(f"{took:.2f} s until the client knew")
+        line = client.node.access.wait_for("connection complete")
+        assert "ping timeout" in line["error"]
+        server.node.signal(signal.SIGCONT)
+        assert theirs.hears() == Heard(b"", "ECONNRESET")
+
+
+def test_a_node_that_was_stopped_for_a_moment_loses_nothing(pods: Pods) -> None:
+    client, server = pods.add("client"), pods.add("server")
+    piece = b"x" * 65536
+    with pods.running(), server.listens(8080) as app:
+        ours, theirs = app.pair(lambda: client.dials((server.address, 8080)))
+        ours.says(piece)
+        assert theirs.takes(len(piece)) == piece
+        server.node.signal(signal.SIGSTOP)
+        ours.says(piece).finishes()
+        server.node.signal(signal.SIGCONT)
+        assert theirs.hears() == Heard(piece, "FIN")
+
+
+def tunnels(pod: Pod) -> float:
+    """That the node holds."""
+    return pod.node.metrics().total("ztunnel_tunnels_open")
+
+
+def sockets(pod: Pod) -> int:
+    """That the node holds."""
+    return pod.node.descriptors()["socket"]
