@@ -2,7 +2,7 @@
 //!
 //! Decides nothing about streams; `state.rs` does. One driver for clients and servers.
 
-use std::io;
+use std::io::{self, Read};
 use std::mem::{Discriminant, discriminant};
 use std::pin::pin;
 use std::rc::Rc;
@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hbone::ErrorCode;
+use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -183,7 +184,7 @@ impl State {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(ready) => ready.map_err(TunnelEnd::Io)?,
             }
-            match self.read_once(socket) {
+            match self.read_once(|buffer| socket.try_read(buffer)) {
                 Ok(0) => return Err(self.end_of_file()),
                 Ok(_) => {}
                 Err(ReadError::Again) => {}
@@ -195,11 +196,14 @@ impl State {
         Ok(())
     }
 
-    fn read_once(&mut self, socket: &TcpStream) -> Result<usize, ReadError> {
+    fn read_once(
+        &mut self,
+        read_into: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+    ) -> Result<usize, ReadError> {
         scratch::with(|buffer| {
             let kept = self.partial.len();
             buffer[..kept].copy_from_slice(&self.partial);
-            let read = match socket.try_read(&mut buffer[kept..]) {
+            let read = match read_into(&mut buffer[kept..]) {
                 Ok(0) => return Ok(0),
                 Ok(n) => n,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -255,7 +259,8 @@ impl State {
     /// Writing failed, but the peer may have said why before it closed; what it said is worth more than `EPIPE`.
     fn why_closed(&mut self, socket: &TcpStream, error: io::Error) -> TunnelEnd {
         loop {
-            match self.read_once(socket) {
+            // Past tokio, which remembers that there was nothing to read and would not ask the kernel.
+            match self.read_once(|buffer| (&*SockRef::from(socket)).read(buffer)) {
                 Ok(n) if n > 0 => {}
                 Err(ReadError::End(end @ (TunnelEnd::Tls(_) | TunnelEnd::Http2(_)))) => return end,
                 Ok(_) | Err(_) => return TunnelEnd::Io(error),
