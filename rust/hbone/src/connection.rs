@@ -318,7 +318,12 @@ impl Connection {
     /// Whether the peer has begun a frame (other than DATA) or a header block and not finished it. A peer may pause
     /// between frames for as long as it likes, but not here: whoever has a clock bounds it.
     pub fn awaits_rest(&self) -> bool {
-        self.block.is_some() || !self.partial.is_empty()
+        // DATA is the one kind of frame that may come as slowly as its application speaks.
+        let within = matches!(
+            self.reading,
+            Reading::Payload { .. } | Reading::PadLength { .. } | Reading::Skip { .. }
+        );
+        within || self.block.is_some() || !self.partial.is_empty()
     }
 
     /// Control bytes to send, in order, before anything that [`Self::send`] announces.
