@@ -88,7 +88,7 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 50, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn our_client_and_their_server_agree(scenario in scenarios()) {
@@ -153,7 +153,7 @@ fn run(scenario: &Scenario, mut config: Config) -> (Outcomes, Outcomes) {
                 tokio::join!(ours, their_client(right, scenario.clone(), ours_done))
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), both)
+        tokio::time::timeout(Duration::from_secs(20), both)
             .await
             .expect("nobody waits for ever")
     })
