@@ -1,0 +1,39 @@
+"""Writes the seed corpus: for each target the inputs its parser was made for, and those it was hardened against.
+
+Needs the PyPI packages `h2`, `hpack` and `hyperframe`. Run it after a change here; the files are committed, so that
+fuzzing needs no Python. A file's name says what is in it; the hostile ones are the lines of spec/reliability.md §6.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from seeds import connect_headers, frame, hpack, local_decode, socks5
+
+CORPUS = Path(__file__).with_name("corpus")
+LARGEST = 4096
+
+
+def main() -> None:
+    """Replace the whole corpus."""
+    targets = {
+        "connect_headers": connect_headers.connect_headers,
+        "frame": frame.frame,
+        "hpack": hpack.hpack,
+        "local_decode": local_decode.local_decode,
+        "socks5": socks5.socks5,
+    }
+    for target, seeds in targets.items():
+        folder = CORPUS / target
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for name, content in seeds():
+            path = folder / name
+            assert not path.exists(), f"{path} is given twice"
+            assert len(content) <= LARGEST, f"{path} has {len(content)} bytes"
+            path.write_bytes(content)
+
+
+if __name__ == "__main__":
+    main()
