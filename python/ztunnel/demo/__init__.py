@@ -82,7 +82,7 @@ def _play(
             _keep(story, stage)
         else:
             _end(stage)
-    except (DemoFailed, OSError, ValueError) as error:
+    except Exception as error:  # whatever it is, the story ends with the step it was in
         story.failure(number, title, _cause(error))
         for name in ("node-a", "node-b"):
             story.log_tail(name, processes.last_lines(name, TAIL))

@@ -236,7 +236,10 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Ours, without what would send the demo's clients through somebody else's proxy."""
-    return {
-        name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")
-    } | {"PYTHONUNBUFFERED": "1"}
+    """Ours, without what would send the demo's clients through somebody else's proxy, or change Python's path."""
+    ours = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.lower().endswith("_proxy") and name != "PYTHONSAFEPATH"
+    }
+    return ours | {"PYTHONUNBUFFERED": "1"}

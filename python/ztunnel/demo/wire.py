@@ -67,9 +67,9 @@ class Wire:
         """Until it listens."""
         self._child.wait_for(lambda line: line == "ready", what="ready")
 
-    def seen(self) -> tuple[Seen, Seen]:
-        """Between the nodes; around them."""
-        tunnel, plain = (
+    def seen(self) -> list[Seen]:
+        """Between the nodes, and around them; from the sniffer also what was neither."""
+        return [
             Seen(
                 connections=report["connections"],
                 up=report["up"],
@@ -77,6 +77,5 @@ class Wire:
                 found=report["found"],
                 first=bytes.fromhex(report["first"]),
             )
-            for report in json.loads(self._child.ask())[:2]
-        )
-        return tunnel, plain
+            for report in json.loads(self._child.ask())
+        ]

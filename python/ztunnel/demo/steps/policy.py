@@ -35,7 +35,8 @@ def deny_and_allow(stage: Stage, story: Story) -> None:
         took = time.monotonic() - began
     story.fact("deny-all", f"written to mesh.yaml, in force {took:.1f} s later")
     for name, ending in zip(("at rest", "download"), endings, strict=True):
-        story.fact("", f"{name}: cut by {_said(ending)} after {mib(ending.received)}")
+        after = f" after {mib(ending.received)}" if ending.received else ""
+        story.fact("", f"{name}: cut by {_said(ending)}{after}")
         expect(ending.kind == "RST", f"{name}: ended by a clean {ending.kind}, not by a RST")
     _new_ones_are_refused(stage, story)
     line = stage.b.child.wait_for(
@@ -61,7 +62,8 @@ def _new_ones_are_refused(stage: Stage, story: Story) -> None:
         ending == Ending(kind="RST", received=0),
         f"a new connection was not refused by a RST: {ending.kind} after {ending.received} bytes",
     )
-    story.fact("new ones", f"local port: {_said(ending)}")
+    way = "captured" if stage.places.captured else "local port"
+    story.fact("new ones", f"{way}: {_said(ending)}")
     if stage.places.socks is None:
         return
     try:

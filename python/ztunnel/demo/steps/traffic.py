@@ -60,7 +60,7 @@ def both_logs(stage: Stage, story: Story) -> None:
 def the_wire(stage: Stage, story: Story) -> None:
     """The marker of the file is nowhere on the wire; the same tap sees it as soon as there is no tunnel."""
     payload = stage.payload
-    seen, _ = stage.wire.seen()
+    seen, *others = stage.wire.seen()
     story.fact("marker", f"{payload.marker.decode()}  {payload.markers} times in the file")
     story.fact(
         "tunnel",
@@ -71,10 +71,14 @@ def the_wire(stage: Stage, story: Story) -> None:
     expect(seen.total > payload.size, f"the tap saw {seen.total} bytes, less than the file has")
     expect(seen.first[:1] == b"\x16", f"what comes first is no TLS handshake: {seen.first.hex()}")
     expect(seen.found == 0, f"the marker was seen {seen.found} times between the nodes")
+    elsewhere = sum(other.total for other in others)
+    expect(elsewhere == 0, f"{elsewhere} bytes passed outside of the tunnel")
+    if stage.places.captured:
+        story.fact("", "not a byte to or from any other port than 15008")
     with stage.ways.plain() as connection:
         received = Fetch(connection, "/file.bin").rest()
     expect(received == payload.sha256, "the control: what came around the tunnel is another file")
-    _, plain = stage.wire.seen()
+    plain = stage.wire.seen()[1]
     story.fact(
         "control",
         f"the same file past the same tap without a tunnel: {mib(plain.total)}\n"
