@@ -97,14 +97,26 @@ class End:
                 return Heard(bytes(data), "FIN")
             data += piece
 
-    def breaks(self) -> str:
+    def breaks(self, within: float = DEADLINE) -> str:
         """Wait, after a FIN was heard, for the connection's error: `EPIPE` is a RST in this state."""
         poll = select.poll()
         poll.register(self.socket, 0)  # errors are always reported
-        if not poll.poll(DEADLINE * 1000):
+        if not poll.poll(within * 1000):
             return "nothing more"
         code = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         return errno.errorcode.get(code, "closed")
+
+    def says_until_it_blocks(self, most: int, patience: float = 0.3) -> int:
+        """Send until nothing more is taken for a while; gives how much was."""
+        self.socket.setblocking(False)
+        poll = select.poll()
+        poll.register(self.socket, select.POLLOUT)
+        piece, sent = bytes(1 << 18), 0
+        while poll.poll(patience * 1000):
+            assert sent < most, f"{sent} bytes were taken and nobody reads them"
+            sent += self.socket.send(piece)
+        self.socket.settimeout(DEADLINE)
+        return sent
 
     def says_until_it_breaks(self, piece: bytes = b"more") -> str:
         """Send until that fails, and give the error's name."""
@@ -148,6 +160,10 @@ class Application:
         for end in self._ends:
             end.socket.close()
 
+    def stops_listening(self) -> None:
+        """Close the port: whoever connects now is refused."""
+        self._listener.close()
+
     def accepts(self) -> End:
         """The next connection."""
         return self.adopts(self._listener.accept()[0])
@@ -167,6 +183,15 @@ class Application:
 def direct(address: Address) -> socket.socket:
     """A plain connection, to an application or to a node's local port."""
     return socket.create_connection(address, DEADLINE)
+
+
+def hears_at_once(address: Address) -> Heard:
+    """What a client is told that only connects; the end may come before `connect` has returned."""
+    try:
+        with socket.create_connection(address, DEADLINE) as connection:
+            return End(connection).hears()
+    except ConnectionResetError:
+        return Heard(b"", "ECONNRESET")
 
 
 class SocksReply(Exception):
