@@ -205,13 +205,19 @@ def test_server_that_ends_first_is_a_fin(tmp_path: Path) -> None:
 
 
 def test_a_long_answer_before_the_end_arrives_whole(tmp_path: Path) -> None:
-    with to_envoy(tmp_path) as tunnel:
+    # If the application ends while Envoy's window is closed, Envoy 1.40 sends the rest, no END_STREAM, and then
+    # RST_STREAM(INTERNAL_ERROR): all bytes, but nothing that tells them from a truncated answer. So no FIN.
+    with to_envoy(tmp_path) as tunnel, ThreadPoolExecutor(1) as threads:
         client, server = tunnel.connect()
         answer = random_bytes(4 * MIB, seed=4)
-        with ThreadPoolExecutor(1) as threads:
-            said = threads.submit(lambda: server.says(answer).closes())
-            assert client.hears() == Heard(answer, "FIN")
-            said.result()
+        said = threads.submit(lambda: server.says(answer).closes())
+        heard = client.hears()
+        said.result()
+        line = tunnel.node.access.wait_for("connection complete")
+        assert line["bytes_recv"] == len(heard.data) == len(answer)
+        assert heard.data == answer
+        broken = "stream reset by peer: INTERNAL_ERROR" in line.get("error", "")
+        assert heard.end == ("ECONNRESET" if broken else "FIN")
 
 
 @WAYS
