@@ -38,6 +38,8 @@ const AFTER_FORCE: Duration = Duration::from_secs(6);
 
 /// What readiness waits for beside the workers.
 const SYNC: &str = "state manager";
+/// What makes a node that is leaving not ready.
+const DRAIN: &str = "drain";
 const TARGET: &str = "ztunnel";
 
 /// What log lines get to be written in at the end (spec/control.md §13).
@@ -241,6 +243,8 @@ impl DataPlane {
     /// Stops accepting, lets connections finish until the deadline, then cuts them. Blocks; says whether every
     /// connection ended by itself.
     pub fn drain(&self, deadline: Duration) -> bool {
+        // Before the listeners close: a load balancer shall know no later than a refused client.
+        self.shared.readiness.require(DRAIN);
         self.advance(Phase::Draining);
         let mut threads = lock(&self.threads);
         if !threads.await_workers(deadline) {
@@ -252,6 +256,7 @@ impl DataPlane {
 
     /// Ends everything now. Stopping twice changes nothing.
     pub fn stop(&self) {
+        self.shared.readiness.require(DRAIN);
         self.advance(Phase::Forced);
         let mut threads = lock(&self.threads);
         threads.await_workers(AFTER_FORCE);

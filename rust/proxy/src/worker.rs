@@ -160,14 +160,14 @@ impl Worker {
     ) {
         match purpose {
             Purpose::Inbound { transparent } => {
-                accept(listener, &name, &self.shared.log, |socket, peer| {
+                accept(listener, &name, &self.shared, |socket, peer| {
                     spawn_local(inbound::serve(self.clone(), socket, peer, transparent));
                 })
                 .await;
             }
             Purpose::Outbound(way) => {
                 let way = Rc::new(way);
-                accept(listener, &name, &self.shared.log, |socket, peer| {
+                accept(listener, &name, &self.shared, |socket, peer| {
                     spawn_local(outbound::serve(self.clone(), socket, peer, way.clone()));
                 })
                 .await;

@@ -33,9 +33,14 @@ impl AcceptPause {
         ) {
             return None;
         }
+        Some(self.exhausted())
+    }
+
+    /// Something is used up and has to be given back first: how long to wait.
+    pub fn exhausted(&mut self) -> Duration {
         let pause = self.next;
         self.next = LONGEST.min(pause * 2);
-        Some(pause)
+        pause
     }
 }
 

@@ -8,7 +8,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
 use super::accept::AcceptPause;
-use crate::telemetry::log::{Level, Logger};
+use crate::shared::Shared;
+use crate::sys;
+use crate::telemetry::log::Level;
+use crate::telemetry::metrics::Side;
 
 /// Connections taken in one go before other tasks of the worker get their turn.
 const BATCH: usize = 32;
@@ -18,7 +21,7 @@ const BATCH: usize = 32;
 pub(crate) async fn accept(
     listener: TcpListener,
     name: &str,
-    log: &Logger,
+    shared: &Shared,
     serve: impl Fn(TcpStream, SocketAddr),
 ) {
     let mut pause = AcceptPause::new();
@@ -26,6 +29,11 @@ pub(crate) async fn accept(
     loop {
         match listener.accept().await {
             Ok((socket, peer)) => {
+                if sys::touches_reserve(&socket) {
+                    refuse(socket, name, shared);
+                    sleep(pause.exhausted()).await;
+                    continue;
+                }
                 pause.succeeded();
                 serve(socket, peer);
                 batch += 1;
@@ -38,7 +46,7 @@ pub(crate) async fn accept(
                 let Some(wait) = pause.failed(&error) else {
                     continue;
                 };
-                log.repeating(
+                shared.log.repeating(
                     Level::Warn,
                     "accept",
                     "proxy::listener",
@@ -49,4 +57,16 @@ pub(crate) async fn accept(
             }
         }
     }
+}
+
+/// The last descriptors are for those who tell how we are: a connection that would take one is reset.
+fn refuse(socket: TcpStream, name: &str, shared: &Shared) {
+    // Failing means that the client has gone already.
+    let _ = sys::abort_on_close(&socket);
+    shared.metrics.refused(Side::Inbound, "no_descriptors");
+    let text = format!(
+        "{name}: connection refused: too few file descriptors; is RLIMIT_NOFILE large enough?"
+    );
+    let log = &shared.log;
+    log.repeating(Level::Warn, "no_descriptors", "proxy::listener", &text, &[]);
 }

@@ -10,6 +10,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::accepted::Keepalive;
 use super::address::canonical;
+use super::process::touches_reserve;
 
 /// A socket ready to connect to one destination.
 #[derive(Debug)]
@@ -79,6 +80,9 @@ pub fn socket_for_dial(
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
+    if touches_reserve(&socket) {
+        return Err(io::Error::from_raw_os_error(libc::EMFILE));
+    }
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     if let Some(keepalive) = keepalive {

@@ -22,6 +22,7 @@ pub use original_destination::{OriginalAddress, original_destination};
 pub use probe::{abort_on_close, finish_on_close, peer_reset, unread_bytes, unsent_bytes};
 pub use process::{
     DescriptorLimit, max_fds, open_fds, raise_nofile_limit, resident_memory, resident_memory_peak,
+    touches_reserve,
 };
 
 #[cfg(test)]

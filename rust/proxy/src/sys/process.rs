@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd;
 
 /// RLIMIT_NOFILE before and after raising it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,20 @@ pub fn raise_nofile_limit() -> io::Result<DescriptorLimit> {
 /// The soft limit of open descriptors.
 pub fn max_fds() -> io::Result<u64> {
     nofile().map(|limit| limit.rlim_cur)
+}
+
+/// Whether a descriptor is one of the last that this process may have: an eighth of the limit, 64 at most.
+///
+/// The kernel gives the lowest number that is free, so a high one says that nearly all are in use, without counting.
+/// Traffic leaves these alone, so that readiness, metrics, logs and certificates still find one
+/// (spec/reliability.md U1, F20). The limit is asked anew, as operators lower it while a process runs.
+#[must_use]
+pub fn touches_reserve(descriptor: &impl AsRawFd) -> bool {
+    let number = u64::try_from(descriptor.as_raw_fd()).unwrap_or(0);
+    if number < NEVER_RESERVED {
+        return false;
+    }
+    max_fds().is_ok_and(|limit| number >= limit - RESERVE.min(limit / 8))
 }
 
 /// Descriptors open now.
@@ -77,6 +92,10 @@ fn kibibytes(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
+
+const RESERVE: u64 = 64;
+/// Below this a look at the limit is not worth its system call: no limit that works at all has its reserve there.
+const NEVER_RESERVED: u64 = 100;
 
 #[cfg(test)]
 mod tests;

@@ -126,14 +126,12 @@ impl TunnelStream {
             if slot.held.len() > 0 {
                 return Poll::Ready(Inbox::Held);
             }
-            if slot.answered_in_full() {
+            // Before a cut: END_STREAM came first, so this direction is complete whatever happened behind it.
+            if slot.finished {
                 return Poll::Ready(Inbox::Finished);
             }
             if let Some(end) = &slot.cut {
                 return Poll::Ready(Inbox::Cut(end.clone()));
-            }
-            if slot.finished {
-                return Poll::Ready(Inbox::Finished);
             }
             slot.reader = Some(context.waker().clone());
             Poll::Pending

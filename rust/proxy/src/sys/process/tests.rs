@@ -37,3 +37,17 @@ fn memory_lines_are_read_or_refused() {
         assert_eq!(kibibytes(line, "VmRSS:"), expected, "{line:?}");
     }
 }
+
+#[test]
+fn only_the_last_descriptors_are_a_reserve() {
+    struct Numbered(i32);
+    impl std::os::fd::AsRawFd for Numbered {
+        fn as_raw_fd(&self) -> i32 {
+            self.0
+        }
+    }
+    let limit = i32::try_from(super::max_fds().unwrap().min(1 << 30)).unwrap();
+    assert!(super::touches_reserve(&Numbered(limit - 1)));
+    assert!(!super::touches_reserve(&Numbered(3)));
+    assert!(!super::touches_reserve(&Numbered(limit / 2)));
+}
