@@ -12,7 +12,6 @@ import os
 import select
 import shutil
 import subprocess
-import time
 from typing import TYPE_CHECKING, Self
 
 from ztunnel.demo.clients import Ending
@@ -43,6 +42,7 @@ class Curl:
         """`command` begins with what leads to curl and ends with the URL."""
         self._digest = hashlib.sha256()
         self._end = False
+        self._words = ""
         self.received = 0
         self._process = processes.popen(command)
         stdout = self._process.stdout
@@ -124,13 +124,10 @@ class Curl:
 
     def _outcome(self) -> tuple[int, str]:
         """Exit code and the line on standard error; curl has closed its output, so it is about to end."""
-        deadline = time.monotonic() + PATIENCE
         try:
-            code = self._process.wait(max(0.1, deadline - time.monotonic()))
+            code = self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             raise DemoFailed("curl does not end") from None
-        if self._process.stderr is not None and not self._process.stderr.closed and not self._words:
+        if self._process.stderr is not None and not self._words:
             self._words = self._process.stderr.read(4096).decode("utf-8", "replace").strip()
         return code, self._words
-
-    _words = ""

@@ -166,6 +166,8 @@ class Processes:
         with self._interrupts.held():
             process = self.popen(command, stdin=stdin, stderr=subprocess.STDOUT, cwd=cwd)
             child = Child(name, process, self._folder / f"{name}.log")
+            # Takes the place of one of its name that was killed.
+            self._running = [one for one in self._running if one.name != name or one.is_running()]
             self._running.append(child)
         return child
 

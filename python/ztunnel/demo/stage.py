@@ -15,7 +15,7 @@ from ztunnel.demo import curl
 from ztunnel.demo.clients import Ways
 from ztunnel.demo.network import Side
 from ztunnel.demo.payload import write_payload
-from ztunnel.demo.places import HOST, HTTP, write_whole
+from ztunnel.demo.places import GREETER, HOST, HTTP, SOURCE, write_whole
 from ztunnel.demo.processes import PATIENCE
 from ztunnel.demo.story import expect
 from ztunnel.demo.wire import Wire
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from ztunnel.demo.places import Places
     from ztunnel.demo.processes import Child, Processes
 
-# Half of it is renewed after some three seconds, so that a rotation can be waited for.
-LEAF_LIFETIME = "8s"
+# Renewed after some four seconds, so that a rotation can be waited for; six more until it would be too late, for
+# machines that are busy with something else.
+LEAF_LIFETIME = "10s"
 # From a cold start, with everything else starting at the same time.
 START = 20.0
 
@@ -74,6 +75,10 @@ class Stage:
         """Starts a node again from its file, and waits until it is ready."""
         node.child = _start_node(self.processes, self.network, node.title, node.side, node.file)
         wait_ready(node, self.ways)
+
+    def new_node(self, title: str, side: Side, file: Path, readiness: str) -> Node:
+        """One more; it is ready a little later."""
+        return _node(self.processes, self.network, title, side, file, readiness)
 
     def nodes(self) -> tuple[Node, Node]:
         """Both."""
@@ -186,9 +191,9 @@ def _start_servers(
     processes: Processes, network: Network, places: Places, www: Path
 ) -> list[Child]:
     """The unmodified HTTP server of Python, and two TCP services."""
-    host, _, port = places.targets[80].rpartition(":")
+    host, _, port = places.targets[HTTP].rpartition(":")
     serve = python("http.server", port, "--bind", host, "--directory", str(www))
-    others = python("ztunnel.demo.applications", places.targets[25], places.targets[9000])
+    others = python("ztunnel.demo.applications", places.targets[GREETER], places.targets[SOURCE])
     return [
         processes.start("http-server", network.command(Side.FAR, serve)),
         processes.start("applications", network.command(Side.FAR, others), steered=True),

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ztunnel.demo.stage import Stage
     from ztunnel.demo.story import Story
 
-# Leaves live 8 s and begin 2 s before they are made: renewal comes 3 s later, give or take half a second.
-NEXT_RENEWAL = 10.0
+# Leaves live 10 s and begin 2.5 s before they are made: renewal comes 3.75 s later, give or take 0.6 s.
+NEXT_RENEWAL = 15.0
 # The open transfer takes a piece of the file at this pace, and the last ones only when all is over.
 PACE = 0.02
 HELD_BACK = 4 * MIB

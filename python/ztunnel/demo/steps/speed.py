@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Once before the clock starts: tunnels are up, windows have grown.
 WARM_UP = 4 * 1024 * 1024
+ROUNDS = 2
 RIVAL_START = 20.0
 
 
@@ -47,19 +48,29 @@ class Run:
 
 
 def beside_pure_python(stage: Stage, story: Story) -> None:
-    """One download through each; seconds, CPU-seconds of both proxies, ratio."""
+    """Downloads through each; seconds, CPU-seconds of both proxies, ratio."""
     size = stage.payload.size
     rival_missing = why_no_rival(stage)
-    rival = None if rival_missing else _start_rival(stage)
-    ours = _measure(stage, "ztunnel", *_start_direct(stage), size)
-    rows = [ours.row()]
+    direct = None if stage.places.captured else _start_direct(stage)
+    rival = [] if rival_missing else _start_rival(stage)
+    tunnels = {"ztunnel": _direct_ready(stage, direct)}
     if rival:
-        name = "pure Python"
-        theirs = _measure(stage, name, *_rival_ready(rival), size)
-        rows.append(theirs.row())
-    story.table([mib(size), "time", "throughput", "CPU", "CPU per GiB"], rows)
+        tunnels["pure Python"] = _rival_ready(rival)
+    for tunnel in tunnels.values():
+        _download(stage, tunnel[0], WARM_UP)
+    # In turns, and the better one of each: what else this machine does should meet both.
+    rounds = [
+        {name: _measure(stage, name, *tunnel, size) for name, tunnel in tunnels.items()}
+        for _ in range(ROUNDS)
+    ]
+    best = {
+        name: min((runs[name] for runs in rounds), key=lambda run: run.seconds) for name in tunnels
+    }
+    heads = [f"{mib(size)}, best of {ROUNDS}", "time", "throughput", "CPU", "CPU per GiB"]
+    story.table(heads, [run.row() for run in best.values()])
     if rival_missing:
         raise LeftOut(f"the comparison with pure Python: {rival_missing}")
+    ours, theirs = best["ztunnel"], best["pure Python"]
     story.fact(
         "ratio",
         f"{theirs.seconds / ours.seconds:.1f} times the throughput, "
@@ -84,7 +95,6 @@ def source_tree() -> Path:
 
 
 def _measure(stage: Stage, name: str, way_in: str | None, proxies: list[Child], size: int) -> Run:
-    _download(stage, way_in, WARM_UP)
     cpu, began = sum(proxy.cpu() for proxy in proxies), time.monotonic()
     _download(stage, way_in, size)
     seconds = time.monotonic() - began
@@ -98,29 +108,30 @@ def _download(stage: Stage, way_in: str | None, size: int) -> None:
     take(connection, size)
 
 
-def _start_direct(stage: Stage) -> tuple[str | None, list[Child]]:
+def _start_direct(stage: Stage) -> tuple[str, Node]:
     """A node of the client's that dials node B itself: a tap in Python would be the slowest part."""
     places = stage.places
-    if places.captured:  # there is no tap in the way
-        return None, [stage.a.child, stage.b.child]
     way_in, readiness = free(places.near, 9100), free(places.near, 15121)
     file = stage.folder / "node-direct.yaml"
     file.write_text(places.direct_node(way_in, readiness))
-    command = stage.network.command(Side.NEAR, python("ztunnel", "run", str(file)))
-    child = stage.processes.start("node-direct", command)
-    node = Node(
-        title="node A without tap", side=Side.NEAR, file=file, child=child, readiness=readiness
-    )
+    title = "node A without tap"
+    return way_in, stage.new_node(title, Side.NEAR, file, readiness)
+
+
+def _direct_ready(stage: Stage, direct: tuple[str, Node] | None) -> tuple[str | None, list[Child]]:
+    """None: node A itself, which has no tap in its way."""
+    if direct is None:
+        return None, [stage.a.child, stage.b.child]
+    way_in, node = direct
     wait_ready(node, stage.ways)
-    return way_in, [child, stage.b.child]
+    return way_in, [node.child, stage.b.child]
 
 
 def _start_rival(stage: Stage) -> list[Child]:
     """Both ends of the pure-Python tunnel, with certificates of their own."""
     tree, certs = source_tree(), stage.folder / "rival"
-    module = [*python("bench.pure_python")]
     # `bench` is no installed package: it is found in the current directory, the source tree.
-    module.remove("-P")
+    module = [word for word in python("bench.pure_python") if word != "-P"]
     issue = stage.processes.start(
         "rival-certs", [*module, "certs", str(certs), "web", "client"], cwd=tree
     )
