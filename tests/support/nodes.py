@@ -346,15 +346,20 @@ class Lines:
         with self._changed:
             return len(self._parsed)
 
-    def all(self, message: str = "", **wanted: object) -> list[Fields]:
+    def all(self, message: str | re.Pattern[str] = "", **wanted: object) -> list[Fields]:
         """The lines with this message and these fields. A field's name may write `.` as `_`."""
         with self._changed:
             return [line for line in self._parsed if _fits(line, message, wanted)]
 
     def wait_for(
-        self, message: str = "", *, after: int = 0, within: float = DEADLINE, **wanted: object
+        self,
+        message: str | re.Pattern[str] = "",
+        *,
+        after: int = 0,
+        within: float = DEADLINE,
+        **wanted: object,
     ) -> Fields:
-        """The first line that fits, once it is there. A value may be a pattern (`re.compile`)."""
+        """The first line that fits, once it is there. Message and values may be patterns (`re.compile`)."""
         deadline = time.monotonic() + within
         seen = after
         with self._changed:
@@ -423,8 +428,8 @@ def http_get(address: Address, path: str) -> str:
     return body.decode()
 
 
-def _fits(line: Fields, message: str, wanted: Mapping[str, object]) -> bool:
-    if message and line.get("message") != message:
+def _fits(line: Fields, message: str | re.Pattern[str], wanted: Mapping[str, object]) -> bool:
+    if message and not _same(line.get("message"), message):
         return False
     return all(
         _same(line.get(name, line.get(name.replace("_", ".", 1))), value)
