@@ -217,13 +217,15 @@ async def test_data_past_the_window_ends_the_peer_that_sent_it(lab: Lab) -> None
 
 async def test_who_goes_on_pouring_is_cut_off(lab: Lab) -> None:
     before, lines = lab.node.resident(), len(lab.node.access)
-    async with Neighbour(lab) as neighbour:
-        async with await Wire.meet(lab.inbound, lab.as_client()) as peer:
-            began = time.monotonic()
-            await pour(peer, endless_block(peer, lab) * 300)
-            await peer.rest()
-            took = time.monotonic() - began
-            line = await lab.logged(lines, message="connection failed", src_addr=peer.name)
+    async with (
+        Neighbour(lab) as neighbour,
+        await Wire.meet(lab.inbound, lab.as_client()) as peer,
+    ):
+        began = time.monotonic()
+        await pour(peer, endless_block(peer, lab) * 300)
+        await peer.rest()
+        took = time.monotonic() - began
+        line = await lab.logged(lines, message="connection failed", src_addr=peer.name)
     grown = lab.node.resident() - before
     assert line["error"] == "http/2 peer misbehaved: header block flood (ENHANCE_YOUR_CALM)"
     assert took < 5, f"it took {took:.2f} s"

@@ -170,6 +170,18 @@ async def half_a_frame_header(lab: Lab) -> Wire:
     return wire
 
 
+async def headers_without_a_byte(lab: Lab) -> Wire:
+    wire = await Wire.meet(lab.inbound, lab.as_client())
+    await wire.send(raw_frame(1, 4, 1, length=1))
+    return wire
+
+
+async def half_an_unknown_frame(lab: Lab) -> Wire:
+    wire = await Wire.meet(lab.inbound, lab.as_client())
+    await wire.send(raw_frame(0xFA, 0, 0, bytes(100), length=200))
+    return wire
+
+
 async def half_of_headers(lab: Lab) -> Wire:
     wire = await Wire.meet(lab.inbound, lab.as_client())
     head = wire.head(*connect(lab.authority_of_web)).serialize()
@@ -209,6 +221,8 @@ STALLS = {
     "half of a preface": (half_a_preface, *NO_PREFACE),
     "a preface": (preface_without_settings, *NO_PREFACE),
     "half of a frame's header": (half_a_frame_header, *HEADERS),
+    "HEADERS without a byte of them": (headers_without_a_byte, *HEADERS),
+    "half of an unknown frame": (half_an_unknown_frame, *HEADERS),
     "half of HEADERS": (half_of_headers, *HEADERS),
     "HEADERS without their CONTINUATION": (continuation_that_never_comes, *HEADERS),
     "CONTINUATION in drops": (trickled_continuations, *HEADERS),

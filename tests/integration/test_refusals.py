@@ -441,9 +441,10 @@ async def refused_outbound(
     before, lines = await lab.refused("outbound", reason), len(lab.node.access)
     failed = await failures(lab, flag)
     async with lab.playing_peer(script, leaf=leaf):
-        heard = await asyncio.to_thread(dial_out, lab, socks5=socks5)
+        heard, name = await asyncio.to_thread(dial_out, lab, socks5=socks5)
         assert heard == (told if socks5 else "ECONNRESET")
-        line = await lab.logged(lines, direction="outbound", error=re.compile(said))
+        said_so = re.compile(said)
+        line = await lab.logged(lines, src_addr=name, direction="outbound", error=said_so)
     assert line["message"] == "connection complete"
     assert line["dst.addr"] == f"{lab.peer}:15008"
     assert line["dst.hbone_addr"] == f"{lab.peer}:{PORT}"

@@ -12,7 +12,7 @@ import functools
 import itertools
 import socket
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from hyperframe.frame import DataFrame
 
@@ -119,6 +119,7 @@ class Lab:
 
     async def logged(self, after: int, **wanted: Any) -> dict[str, Any]:
         """The access-log line that fits, among those after the first `after`."""
+        wanted = {name: value for name, value in wanted.items() if value != ""}
         wait = functools.partial(self.node.access.wait_for, after=after, **wanted)
         return await asyncio.to_thread(wait)
 
@@ -138,7 +139,7 @@ class Lab:
         ):
             await round_trip(wire, await wire.connect(self.authority_of_web))
         async with self.playing_peer():
-            assert await asyncio.to_thread(dial_out, self) == "answered"
+            assert (await asyncio.to_thread(dial_out, self)).what == "answered"
 
 
 async def round_trip(wire: Wire, stream: int, payload: bytes = b"are you there?") -> float:
@@ -202,27 +203,36 @@ class Neighbour:
                 self._tripped.notify_all()
 
 
-def dial_out(lab: Lab, *, socks5: bool = False) -> str:
-    """What an application is told that goes out through the node to the scripted peer."""
+class Told(NamedTuple):
+    """How a connection through the node went for the application that made it."""
+
+    what: str
+    """`answered`, or its end, such as `ECONNRESET`; behind `reply N, ` if SOCKS5 said no."""
+    name: str
+    """The application's end, as the node logs it; empty if it was over before we could look."""
+
+
+def dial_out(lab: Lab, *, socks5: bool = False) -> Told:
+    """Goes out through the node to the scripted peer, asks, and waits for the answer."""
     prefix = ""
     try:
         if socks5:
             connection = through_socks5(lab.node.socks5, lab.peer, PORT)
         else:
-            try:
-                connection = socket.create_connection(lab.local_port, DEADLINE)
-            except ConnectionResetError:
-                return "ECONNRESET"  # it came before connect(2) had returned
+            connection = socket.create_connection(lab.local_port, DEADLINE)
     except SocksReply as reply:
         prefix, connection = f"reply {reply.code}, ", reply.connection
+    except ConnectionResetError:
+        return Told("ECONNRESET", "")  # it came before connect(2) had returned
     with connection:
+        name = "{}:{}".format(*connection.getsockname())
         connection.settimeout(DEADLINE)
-        with contextlib.suppress(OSError):
-            connection.sendall(b"question")
         try:
+            # One of the two gets the error, and only one.
+            connection.sendall(b"question")
             answer = connection.recv(64)
         except ConnectionResetError:
-            return f"{prefix}ECONNRESET"
+            return Told(f"{prefix}ECONNRESET", name)
     if answer == b"question":
-        return f"{prefix}answered"
-    return f"{prefix}{answer.decode('latin-1') or 'FIN'}"
+        return Told(f"{prefix}answered", name)
+    return Told(f"{prefix}{answer.decode('latin-1') or 'FIN'}", name)

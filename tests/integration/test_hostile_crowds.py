@@ -1,0 +1,170 @@
+"""Many at once: hundreds who stop half-way, thousands of tiny frames.
+
+Each is held for its deadline; descriptors and memory come back; a neighbour does round trips and new tunnels all the while
+(spec/reliability.md T01, T04, T09). Single offenders are in test_hostile_peers.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from hyperframe.frame import DataFrame
+
+from tests.support.certs import client_hello
+from tests.support.hbone_peer import Wire, listening, raw_frame
+from tests.support.lab import PORT, Lab, Neighbour
+from tests.support.nodes import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.asyncio
+
+NETWORK = "127.2"
+MIB = 1024 * 1024
+# Long enough for this file to bring its four hundred clients into position.
+HELD = 3.0
+SLACK = 2.0
+UNDISTURBED = 2.0
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    deadlines = {"handshake": f"{HELD}s", "preface": f"{HELD}s"}
+    with Lab(tmp_path_factory.mktemp("crowd"), network=NETWORK, deadlines=deadlines) as lab:
+        yield lab
+
+
+async def test_four_hundred_who_stop_half_way_are_all_gone_after_the_deadline(lab: Lab) -> None:
+    await lab.assert_good_tunnels_pass()
+    memory, sockets = lab.node.resident(), lab.node.descriptors()["socket"]
+    async with Neighbour(lab) as neighbour:
+        began = time.monotonic()
+        hello = client_hello()
+        beginnings = [b"", hello[: len(hello) // 2], hello] * 100
+        crowd = await asyncio.gather(*(begin(lab, words) for words in beginnings))
+        context = lab.as_client()
+        for _ in range(10):
+            dials = (Wire.dial(lab.inbound, context) for _ in range(10))
+            crowd += await asyncio.gather(*dials)
+        arrived = time.monotonic() - began
+        held_memory = lab.node.resident() - memory
+        held_sockets = lab.node.descriptors()["socket"] - sockets
+        ends = await asyncio.gather(*(held(wire, began) for wire in crowd))
+    figures = (
+        f"{len(crowd)} arrived within {arrived:.2f} s, were held {min(ends):.2f} to {max(ends):.2f} s, "
+        f"with {held_sockets} sockets and {held_memory / MIB:.1f} MiB; "
+        f"a neighbour made {neighbour.trips} trips, the slowest {neighbour.worst * 1000:.0f} ms"
+    )
+    assert held_sockets >= 400, figures
+    assert max(ends) < arrived + HELD + SLACK, figures
+    assert min(ends) > HELD * 0.9, figures
+    assert held_memory < 24 * MIB, figures
+    assert neighbour.worst < UNDISTURBED, figures
+    refused = await lab.refused("inbound", "handshake_timeout")
+    assert (refused, await lab.refused("inbound", "preface_timeout")) == (300, 100)
+    await asyncio.to_thread(
+        eventually,
+        lambda: lab.node.descriptors()["socket"] <= sockets,
+        "all sockets are closed",
+    )
+    assert lab.node.resident() - memory < 16 * MIB
+    await lab.assert_good_tunnels_pass()
+
+
+async def test_two_thousand_who_speak_no_tls_leave_nothing_behind(lab: Lab) -> None:
+    await lab.assert_good_tunnels_pass()
+    memory, sockets = lab.node.resident(), lab.node.descriptors()["socket"]
+    before = await lab.refused("inbound", "not_tls")
+    async with Neighbour(lab) as neighbour:
+        for _ in range(40):
+            await asyncio.gather(*(turned_away(lab) for _ in range(50)))
+    assert await lab.refused("inbound", "not_tls") == before + 2_000
+    await asyncio.to_thread(
+        eventually,
+        lambda: lab.node.descriptors()["socket"] <= sockets,
+        "all sockets are closed",
+    )
+    grown = lab.node.resident() - memory
+    assert grown < 8 * MIB, f"{grown / MIB:.1f} MiB stayed"
+    assert neighbour.worst < UNDISTURBED
+
+
+async def test_thousands_of_one_byte_frames_toward_a_stalled_application_do_not_end_the_tunnel(
+    lab: Lab,
+) -> None:
+    words = bytes(i % 251 for i in range(50_000))
+    heard, resume = bytearray(), asyncio.Event()
+
+    async def late_reader(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await resume.wait()
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        while len(heard) < len(filler) + len(words) and (data := await reader.read(65536)):
+            heard.extend(data)
+        writer.write(b"got it all")
+        await writer.drain()
+        await reader.read()
+
+    memory = lab.node.resident()
+    filler = b""
+    async with (
+        listening((lab.address, PORT), late_reader),
+        await Wire.meet(lab.inbound, lab.as_client()) as peer,
+    ):
+        stream = await peer.connect(lab.authority_of_web)
+        # First fill what the kernel takes, so that the node has to hold the rest itself.
+        filler = await fill(peer, stream)
+        frames = b"".join(raw_frame(0, 0, stream, words[i : i + 1]) for i in range(len(words)))
+        for start in range(0, len(frames), 50_000):
+            await peer.send(frames[start : start + 50_000])
+        await peer.pong()
+        held = lab.node.resident() - memory
+        resume.set()
+        assert await peer.data(stream, 10) == b"got it all"
+    assert bytes(heard[len(filler) :]) == words
+    assert held < 24 * MIB, f"{held / MIB:.1f} MiB for {len(words)} bytes in as many frames"
+    await lab.assert_good_tunnels_pass()
+
+
+async def fill(peer: Wire, stream: int) -> bytes:
+    """Sends until no credit comes back for what was sent: the application's kernel takes no more."""
+    window, sent = 262_144, 0
+    piece = bytes(8192)
+    while True:
+        while window - len(piece) > 100_000:  # room for the tiny frames behind it
+            await peer.send(DataFrame(stream, data=piece))
+            window -= len(piece)
+            sent += len(piece)
+        try:
+            async with asyncio.timeout(0.5):
+                update = await peer.until(
+                    lambda f: type(f).__name__ == "WindowUpdateFrame" and f.stream_id == stream
+                )
+        except TimeoutError:
+            return bytes(sent)
+        window += getattr(update, "window_increment", 0)
+
+
+async def begin(lab: Lab, words: bytes) -> Wire:
+    wire = await Wire.bare(lab.inbound)
+    await wire.send(words)
+    return wire
+
+
+async def held(wire: Wire, since: float) -> float:
+    await wire.rest()
+    ended = time.monotonic() - since
+    await wire.close()
+    return ended
+
+
+async def turned_away(lab: Lab) -> None:
+    async with await Wire.bare(lab.inbound) as wire:
+        with contextlib.suppress(OSError):
+            await wire.send(b"GET / HTTP/1.1\r\n\r\n")
+        await wire.rest()
