@@ -171,7 +171,9 @@ class Wire:
         """So many bytes of a stream."""
         got = b""
         while len(got) < size:
-            frame = await self.until(lambda frame: frame.stream_id == stream)
+            frame = await self.until(
+                lambda frame: frame.stream_id == stream and not isinstance(frame, WindowUpdateFrame)
+            )
             if not isinstance(frame, DataFrame):
                 raise Ended(f"{_told(frame)} after {len(got)} bytes")
             got += frame.data
