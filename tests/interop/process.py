@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 # A loaded machine may take its time; a healthy one never gets near.
@@ -93,6 +94,10 @@ class Running:
     def ask_to_end(self) -> None:
         """SIGTERM; what it does then is what the test looks at."""
         self._process.terminate()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
 
     def wait(self) -> int:
         """Its exit code."""
