@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.netns.capture import redirect
 from tests.netns.namespaces import Network
 from tests.netns.pods import Pair, Pods
 
@@ -24,16 +25,28 @@ TOOLS = ("curl", "ip", "iptables", "iptables-restore", "nc", "tcpdump")
 
 @pytest.fixture(scope="session", autouse=True)
 def machine() -> None:
-    """Root and the programs of `TOOLS`."""
+    """Root, the programs of `TOOLS`, and a kernel that lets us."""
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if os.geteuid() != 0:
         missing.insert(0, "root")
     if not missing:
+        missing = _refusals()
+    if not missing:
         return
-    why = f"needs {', '.join(missing)}: makes network namespaces and iptables rules"
+    why = f"makes network namespaces and iptables rules; missing: {', '.join(missing)}"
     if os.environ.get("ZTUNNEL_REQUIRE_ROOT") == "1":
         pytest.fail(why)
     pytest.skip(why)
+
+
+def _refusals() -> list[str]:
+    """What root may not do here, as in a container without CAP_NET_ADMIN."""
+    try:
+        with Network() as network:
+            redirect(network.wire)
+    except RuntimeError as error:
+        return [str(error)]
+    return []
 
 
 _figures: list[str] = []

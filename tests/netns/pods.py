@@ -166,9 +166,16 @@ class Pair:
         self.pods = Pods(network, folder)
         self.client = self.pods.add("client")
         self.server = self.pods.add("server")
-        self.stranger = network.host("10.77.0.9")
+        self.stranger = network.host(f"{HOSTS}.9")
+        # The same machine by an address that the mesh has never heard of.
+        self.unknown = f"{HOSTS}.10"
+        self.stranger.takes(self.unknown)
         self.web = self.pods.mesh.service("web", {80: 8080}, "server")
         self.vip = self.pods.mesh.vip(self.web)
+        # The mesh knows of the stranger, but it takes no tunnels.
+        self.pods.mesh.workload("plain", workloadIps=[self.stranger.address], protocol="TCP")
+        self.plain = self.pods.mesh.service("plain", {80: 8080}, "plain")
+        self.plain_vip = self.pods.mesh.vip(self.plain)
         # A service that nobody is behind, and a pod that is nowhere.
         self.empty = self.pods.mesh.service("empty", {80: 8080}, "server")
         del self.pods.mesh.edit("server")["services"][f"default/{self.empty}"]

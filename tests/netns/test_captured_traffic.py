@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +22,8 @@ pytestmark = pytest.mark.root
 
 # A node that waited for the client's first byte would never get one; this is for the machine's bad moments.
 NO_ADDED_DELAY = 0.2
+MANY = 100
+LARGE = 16 * 2**20
 
 
 def test_curl_reaches_a_service_by_its_address(pair: Pair) -> None:
@@ -127,17 +131,58 @@ def test_a_servers_reset_reaches_the_client_as_a_reset(pair: Pair) -> None:
 
 def test_an_address_outside_the_mesh_is_reached_as_plain_tcp(pair: Pair) -> None:
     with pair.outside(8080) as app:
-        client, server = app.pair(lambda: pair.client.dials((pair.stranger.address, 8080)))
+        client, server = app.pair(lambda: pair.client.dials((pair.unknown, 8080)))
         assert server.socket.getpeername()[0] == pair.client.address
         client.says(b"question").finishes()
         assert server.hears() == Heard(b"question", "FIN")
         server.says(b"answer").finishes()
         assert client.hears() == Heard(b"answer", "FIN")
-    line = pair.client.node.access.wait_for(
-        "connection complete", dst_addr=f"{pair.stranger.address}:8080"
-    )
+    line = pair.client.node.access.wait_for("connection complete", dst_addr=f"{pair.unknown}:8080")
     assert "dst.hbone_addr" not in line
     assert (line["bytes_sent"], line["bytes_recv"]) == (8, 6)
+
+
+def test_a_workload_that_takes_no_tunnels_is_reached_as_plain_tcp(pair: Pair) -> None:
+    with pair.outside(8080) as app:
+        client, server = app.pair(lambda: pair.client.dials((pair.plain_vip, 80)))
+        client.says(b"question").finishes()
+        assert server.hears() == Heard(b"question", "FIN")
+        server.closes()
+    line = pair.client.node.access.wait_for("connection complete", dst_service=pair.plain)
+    assert line["dst.addr"] == f"{pair.stranger.address}:8080"
+    assert "dst.hbone_addr" not in line
+    assert "dst.identity" not in line
+
+
+def test_many_connections_at_once_keep_apart_and_lose_nothing(pair: Pair) -> None:
+    with pair.server.listens(8080) as app:
+        pairs = [app.pair(lambda: pair.client.dials((pair.vip, 80))) for _ in range(MANY)]
+        for number, (client, _) in enumerate(pairs):
+            client.says(b"%08d" % number * 1024)
+        # Two workers accept: the order in which the server sees them is nobody's promise.
+        servers = {server.takes(8): server for _, server in pairs}
+        assert sorted(servers) == [b"%08d" % number for number in range(MANY)]
+        for word, server in servers.items():
+            assert server.takes(8 * 1023) == word * 1023
+            server.says(word * 2048).finishes()
+        for number, (client, _) in enumerate(pairs):
+            client.finishes()
+            assert client.hears() == Heard(b"%08d" % number * 2048, "FIN")
+
+
+@pytest.mark.parametrize("upward", [True, False], ids=["up", "down"])
+def test_a_large_transfer_arrives_as_it_was_sent(
+    pair: Pair, upward: bool, figure: Callable[[str], None]
+) -> None:
+    data = random.Random(upward).randbytes(LARGE)
+    with pair.server.listens(8080) as app, ThreadPoolExecutor(1) as other:
+        client, server = app.pair(lambda: pair.client.dials((pair.vip, 80)))
+        sender, receiver = (client, server) if upward else (server, client)
+        began = time.monotonic()
+        sent = other.submit(lambda: sender.says(data).finishes())
+        assert receiver.hears() == Heard(data, "FIN")
+        sent.result()
+        figure(f"{LARGE / (time.monotonic() - began) / 2**20:.0f} MiB/s")
 
 
 def test_a_pod_reaches_itself_through_its_own_service(pair: Pair) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from tests.netns.pods import Pod, PodNode, Pods
 
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("many_sockets")]
+
 DESCRIPTORS = 256
 STORM = 400
 # What spec/reliability.md F20 asks for.
@@ -37,9 +39,6 @@ def many_sockets() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-pytestmark = [pytest.mark.root, pytest.mark.usefixtures("many_sockets")]
 
 
 @pytest.mark.parametrize("side", ["client", "server"])

@@ -39,6 +39,8 @@ def test_a_killed_node_resets_the_client_within_a_second(
         assert ours.hears() == Heard(b"", "ECONNRESET")
         took = time.monotonic() - began
         assert took < 1.0
+        # Its own application, too: half a conversation must not look like a whole one.
+        assert theirs.hears() == Heard(b"", "ECONNRESET")
         # Nobody listens now: known at once, and not a FIN either.
         assert client.tries((server.address, 8080)) == Heard(b"", "ECONNRESET")
         line = client.node.access.wait_for(
@@ -54,7 +56,7 @@ def test_a_killed_node_resets_the_client_within_a_second(
         figure(f"{took * 1e3:.0f} ms to the RST, {again * 1e3:.0f} ms for the first one after")
 
 
-def test_a_killed_node_of_the_client_resets_the_server(pods: Pods) -> None:
+def test_a_killed_node_of_the_client_resets_both_as_well(pods: Pods) -> None:
     client, server = pods.add("client"), pods.add("server")
     with pods.running(), server.listens(8080) as app:
         ours, theirs = app.pair(lambda: client.dials((server.address, 8080)))
@@ -62,6 +64,22 @@ def test_a_killed_node_of_the_client_resets_the_server(pods: Pods) -> None:
         assert theirs.takes(11) == b"half a ques"
         client.node.kill()
         assert theirs.hears() == Heard(b"", "ECONNRESET")
+        assert ours.hears() == Heard(b"", "ECONNRESET")
+
+
+def test_a_node_without_its_mark_meets_itself_and_stops(pods: Pods) -> None:
+    # A mistake of whoever set it up: what the node sends is captured and comes back to it.
+    client = pods.add("client", packetMark=None, deadlines={**QUICK_PING, "handshake": "1s"})
+    server = pods.add("server")
+    with pods.running():
+        before = sockets(client)
+        began = time.monotonic()
+        assert client.tries((server.address, 8080)) == Heard(b"", "ECONNRESET")
+        assert time.monotonic() - began < 1 + SLACK
+        opened = client.node.metrics().total("istio_tcp_connections_opened_total")
+        # At most once around every worker.
+        assert opened <= 4
+        eventually(lambda: sockets(client) <= before, "the sockets are closed")
 
 
 def test_a_dead_link_cuts_both_ends_when_the_ping_is_not_answered(

@@ -35,14 +35,12 @@ def test_a_pod_that_does_not_answer_is_given_up_at_the_dials_deadline(pair: Pair
     blackhole(pair.stranger)
     try:
         began = time.monotonic()
-        assert pair.client.tries((pair.stranger.address, 8080)) == RESET
+        assert pair.client.tries((pair.unknown, 8080)) == RESET
         took = time.monotonic() - began
     finally:
         heal(pair.stranger)
     assert DIAL * 0.9 < took < DIAL + SLACK
-    line = pair.client.node.access.wait_for(
-        "connection complete", dst_addr=f"{pair.stranger.address}:8080"
-    )
+    line = pair.client.node.access.wait_for("connection complete", dst_addr=f"{pair.unknown}:8080")
     assert "connection failed: deadline has elapsed" in line["error"]
 
 
@@ -76,10 +74,8 @@ def test_no_route_for_the_node_is_known_at_once(pair: Pair) -> None:
 
 
 def test_a_closed_port_outside_the_mesh_is_refused(pair: Pair) -> None:
-    assert pair.client.tries((pair.stranger.address, 8099)) == RESET
-    line = pair.client.node.access.wait_for(
-        "connection complete", dst_addr=f"{pair.stranger.address}:8099"
-    )
+    assert pair.client.tries((pair.unknown, 8099)) == RESET
+    line = pair.client.node.access.wait_for("connection complete", dst_addr=f"{pair.unknown}:8099")
     assert "Connection refused" in line["error"]
 
 

@@ -46,6 +46,13 @@ def test_the_onlooker_does_see_what_goes_around_the_nodes(pods: Pods, tmp_path: 
     assert tap.strangers() != []
 
 
+def test_without_its_node_a_pod_says_nothing_at_all(pods: Pods, tmp_path: Path) -> None:
+    client, server = pods.add("client"), pods.add("server")
+    with server.listens(8080), Tap(pods.network, client.host, tmp_path) as tap:
+        assert client.tries((server.address, 8080), MARKER) == Heard(b"", "ECONNREFUSED")
+    assert tap.packets("tcp") == []
+
+
 def exchange(client: Pod, server: Pod, address: Address, *, around: bool = False) -> None:
     """The marker, many times, from the client and back from the server."""
     with server.listens(8080) as app:
