@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-TOOLS = ("curl", "ip", "iptables", "iptables-restore", "nc", "tcpdump")
+TOOLS = ("curl", "ip", "iptables", "iptables-restore", "nc", "ss", "tcpdump")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -223,6 +224,25 @@ def test_a_connection_to_the_nodes_port_on_the_pods_address_makes_no_loop(pair: 
     line = node.access.wait_for("connection failed", direction="inbound")
     assert "recursive" in line["error"]
     assert node.metrics().total("istio_tcp_connections_opened_total") == opened + 1
+
+
+def test_the_kubelets_probes_pass_by_the_nodes(pair: Pair) -> None:
+    # Rules 4 and 5: the kubelet's connections come from this address, and answers to it go straight back.
+    kubelet = "169.254.7.127"
+    pair.stranger.takes(kubelet)
+    for pod in (pair.client, pair.server):
+        pod.host.ip("route", "add", f"{kubelet}/32", "dev", "eth0")
+    with pair.server.listens(8083) as app, pair.outside(8083) as outside:
+        address = (pair.server.address, 8083)
+        probe, probed = app.pair(
+            lambda: pair.stranger.call(socket.create_connection, address, 10, (kubelet, 0))
+        )
+        assert probed.socket.getpeername()[0] == kubelet
+        probed.says(b"ok").finishes()
+        assert probe.hears() == Heard(b"ok", "FIN")
+        client, server = outside.pair(lambda: pair.client.dials((kubelet, 8083)))
+        # Not by way of the node, whose socket would be the one that connected.
+        assert server.socket.getpeername() == client.socket.getsockname()
 
 
 def test_both_nodes_count_the_same_connection(pair: Pair) -> None:

@@ -82,33 +82,64 @@ def test_a_node_without_its_mark_meets_itself_and_stops(pods: Pods) -> None:
         eventually(lambda: sockets(client) <= before, "the sockets are closed")
 
 
+@pytest.mark.parametrize("deaf", ["both", "client", "server"])
 def test_a_dead_link_cuts_both_ends_when_the_ping_is_not_answered(
-    pods: Pods, figure: Callable[[str], None]
+    pods: Pods, deaf: str, figure: Callable[[str], None]
 ) -> None:
     client = pods.add("client", deadlines=QUICK_PING)
     server = pods.add("server", deadlines=QUICK_PING)
+    named = [("client", client), ("server", server)]
     with pods.running(), server.listens(8080) as app:
         before = sockets(client) + sockets(server)
         ours, theirs = app.pair(lambda: client.dials((server.address, 8080)))
         ours.says(b"question")
         assert theirs.takes(8) == b"question"
         began = time.monotonic()
-        blackhole(client.host, server.host)
+        hosts = [pod.host for name, pod in named if deaf in (name, "both")]
+        blackhole(*hosts)
         assert ours.hears() == Heard(b"", "ECONNRESET")
         took = time.monotonic() - began
         assert theirs.hears() == Heard(b"", "ECONNRESET")
         both = time.monotonic() - began
         assert both < PING + SLACK
         figure(f"{took:.2f} s until the client knew, {both:.2f} s until both did")
-        for pod in (client, server):
+        for name, pod in named:
             line = pod.node.access.wait_for("connection complete")
-            assert "ping timeout" in line["error"]
+            if deaf in (name, "both"):
+                assert "ping timeout" in line["error"]
         eventually(lambda: tunnels(client) == tunnels(server) == 0, "the tunnel is gone")
         eventually(lambda: sockets(client) + sockets(server) <= before, "the sockets are closed")
-        heal(client.host, server.host)
+        heal(*hosts)
         ours, theirs = app.pair(lambda: client.dials((server.address, 8080)))
         theirs.says(b"answer").finishes()
         assert ours.hears() == Heard(b"answer", "FIN")
+
+
+def test_a_dead_link_also_cuts_a_client_that_cannot_send_any_more(pods: Pods) -> None:
+    client = pods.add("client", deadlines=QUICK_PING)
+    server = pods.add("server", deadlines=QUICK_PING)
+    with pods.running(), server.listens(8080) as app:
+        ours, theirs = app.pair(lambda: client.dials((server.address, 8080)))
+        ours.says(b"question")
+        assert theirs.takes(8) == b"question"
+        began = time.monotonic()
+        blackhole(client.host, server.host)
+        assert ours.says_until_it_breaks(bytes(1 << 20)) == "ECONNRESET"
+        assert time.monotonic() - began < PING + SLACK
+        assert theirs.hears().end == "ECONNRESET"
+
+
+def test_a_link_that_was_dead_for_a_moment_loses_nothing(pods: Pods) -> None:
+    client, server = pods.add("client"), pods.add("server")
+    piece = bytes(range(256)) * 256
+    with pods.running(), server.listens(8080) as app:
+        ours, theirs = app.pair(lambda: client.dials((server.address, 8080)))
+        blackhole(server.host)
+        ours.says(piece).finishes()
+        # Its kernel has begun to send again what nobody acknowledges.
+        eventually(lambda: "retrans:" in client.host.must("ss", "-tin"), "something was lost")
+        heal(server.host)
+        assert theirs.hears() == Heard(piece, "FIN")
 
 
 def test_a_stopped_node_is_given_up_when_the_ping_is_not_answered(
