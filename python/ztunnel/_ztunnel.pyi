@@ -11,6 +11,8 @@ Raises `ztunnel.errors.SettingsError`, `CredentialError` and `DataPlaneClosed`; 
 from collections.abc import Sequence
 from typing import final
 
+__all__ = ["DataPlane", "Event", "Mesh", "PrivateKey", "Rejection", "Resource", "version"]
+
 def version() -> str:
     """The version of the compiled half, equal to the package's."""
 
