@@ -11,6 +11,7 @@ fuzz_target!(|input: &[u8]| {
     authority(input);
     baggage([input]);
     baggage(input.split(|&byte| byte == b'\n'));
+    own_baggage(input);
     forwarded(input);
     traceparent(input);
 });
@@ -23,6 +24,10 @@ fn authority(input: &[u8]) {
         return;
     };
     assert_ne!(authority.port(), 0);
+    assert!(
+        !text.contains(['@', '%', ' ']),
+        "a user, a zone or a space got through"
+    );
     assert_eq!(
         Authority::parse(&authority.to_string()).as_ref(),
         Ok(&authority)
@@ -49,6 +54,27 @@ fn baggage<'a>(headers: impl IntoIterator<Item = &'a [u8]>) {
     ] {
         assert_ne!(value.as_deref(), Some(""));
     }
+}
+
+/// Any text as the name of something of ours: on the wire it is itself or nothing, and never two members.
+fn own_baggage(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    let ours = Baggage {
+        namespace: Some(text.to_owned()),
+        region: Some("eu".to_owned()),
+        ..Baggage::default()
+    };
+    // Longer than a header may be, which is ours to avoid and not the peer's to take.
+    let Ok(read) = Baggage::parse([ours.encode().as_bytes()]) else {
+        return assert!(text.len() > 8000);
+    };
+    let left_out = Baggage {
+        namespace: None,
+        ..ours.clone()
+    };
+    assert!(read == ours || read == left_out, "{read:?}");
 }
 
 fn forwarded(input: &[u8]) {
