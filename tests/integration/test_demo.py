@@ -25,7 +25,7 @@ import pytest
 
 from ztunnel.demo import namespaces, tap
 from ztunnel.demo.clients import Ending, get, read_to_end, serial_of
-from ztunnel.demo.steps import STEPS
+from ztunnel.demo.steps import TITLES
 from ztunnel.demo.story import DemoFailed, Story
 
 if TYPE_CHECKING:
@@ -116,8 +116,8 @@ def test_every_step_is_shown_and_holds_and_nothing_is_left(folder: Path) -> None
     with demo(folder) as running:
         code = running.end()
     assert code == 0, running.said
-    for number, step in enumerate(STEPS, 1):
-        assert f"\n{number} {step.title}\n" in running.said
+    for number, title in enumerate(TITLES, 1):
+        assert f"\n{number} {title}\n" in running.said
     assert "all 8 steps held" in running.said
     assert running.said.count("sa/client  spiffe://cluster.local/ns/demo/sa/client\n") == 1
     assert "marker seen: 0 times" in running.said
@@ -137,10 +137,10 @@ def test_a_file_that_arrives_changed_fails_its_step(folder: Path, tmp_path: Path
     fake.chmod(0o755)
     with demo(folder, path=str(tools)) as running:
         assert running.end() == 1
-    assert f"FAILED: step 1 ({STEPS[0].title}): the two SHA-256 differ" in running.said
+    assert f"FAILED: step 1 ({TITLES[0]}): the two SHA-256 differ" in running.said
     assert "last lines of node-a:" in running.said
     assert "last lines of node-b:" in running.said
-    assert f"2 {STEPS[1].title}" not in running.said
+    assert f"2 {TITLES[1]}" not in running.said
     running.assert_nothing_is_left()
 
 
@@ -157,10 +157,10 @@ def test_a_node_that_dies_fails_the_step_that_needs_it(folder: Path) -> None:
     "moment",
     [
         pytest.param("two nodes, one tunnel", id="while it starts"),
-        pytest.param(f"1 {STEPS[0].title}", id="in a transfer"),
-        pytest.param(f"5 {STEPS[4].title}", id="while a policy comes"),
-        pytest.param(f"6 {STEPS[5].title}", id="under load"),
-        pytest.param(f"8 {STEPS[7].title}", id="while the rival starts"),
+        pytest.param(f"1 {TITLES[0]}", id="in a transfer"),
+        pytest.param(f"5 {TITLES[4]}", id="while a policy comes"),
+        pytest.param(f"6 {TITLES[5]}", id="under load"),
+        pytest.param(f"8 {TITLES[7]}", id="while the rival starts"),
     ],
 )
 def test_ctrl_c_ends_it_clean(folder: Path, moment: str) -> None:
@@ -199,7 +199,7 @@ def test_across_namespaces_unaware_clients_are_captured(folder: Path) -> None:
 @pytest.mark.root
 def test_ctrl_c_takes_the_namespaces_away(folder: Path) -> None:
     with demo(folder, "--root") as running:
-        running.until(f"1 {STEPS[0].title}")
+        running.until(f"1 {TITLES[0]}")
         running.interrupt()
         assert running.end() == 130
     running.assert_nothing_is_left()

@@ -4,6 +4,7 @@
     steps/          the story               places.py     where it is
     clients.py      unaware clients         tap.py        between the nodes
     curl.py                                 applications.py   behind node B
+    contest.py      tunnels to compare      namespaces.py, sniffer.py   with --root
     processes.py, interrupts.py             so that nothing is left behind
 
 Nobody but `ztunnel.cli.demo` imports it.
@@ -24,7 +25,7 @@ from ztunnel.demo.network import OneMachine
 from ztunnel.demo.places import CLIENT, WEB, loopback
 from ztunnel.demo.processes import Processes
 from ztunnel.demo.stage import set_up
-from ztunnel.demo.steps import STEPS
+from ztunnel.demo.steps import TITLES, steps
 from ztunnel.demo.story import MIB, DemoFailed, Story, expect, mib
 
 if TYPE_CHECKING:
@@ -73,11 +74,11 @@ def _play(
     try:
         stage = set_up(folder, places, network, processes, size=size * MIB)
         _introduce(story, stage, time.monotonic() - began)
-        for number, step in enumerate(STEPS, 1):
+        for number, step in enumerate(steps(stage), 1):
             title = step.title
             with story.step(number, title):
                 step.play(stage, story)
-        number, title = len(STEPS) + 1, "end"
+        number, title = len(TITLES) + 1, "end"
         if keep:
             _keep(story, stage)
         else:
@@ -88,7 +89,7 @@ def _play(
             story.log_tail(name, processes.last_lines(name, TAIL))
         return 1
     left_out = f" ({len(story.left_out)} left out in part)" if story.left_out else ""
-    story.text(f"\nall {len(STEPS)} steps held{left_out}, in {time.monotonic() - began:.1f} s")
+    story.text(f"\nall {len(TITLES)} steps held{left_out}, in {time.monotonic() - began:.1f} s")
     return 0
 
 
