@@ -12,10 +12,10 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from hyperframe.frame import DataFrame
+from hyperframe.frame import DataFrame, WindowUpdateFrame
 
 from tests.support.certs import client_hello
-from tests.support.hbone_peer import Wire, listening, raw_frame
+from tests.support.hbone_peer import Wire, connect, listening, raw_frame
 from tests.support.lab import PORT, Lab, Neighbour
 from tests.support.nodes import eventually
 
@@ -131,6 +131,93 @@ async def test_thousands_of_one_byte_frames_toward_a_stalled_application_do_not_
     await lab.assert_good_tunnels_pass()
 
 
+async def test_eighty_streams_that_nobody_reads_hold_one_connection_window(lab: Lab) -> None:
+    """Each of them may send 256 KiB and more, all together no more than the 16 MiB of the connection."""
+    await lab.assert_good_tunnels_pass()
+    memory, over = lab.node.resident(), asyncio.Event()
+
+    async def reads_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await over.wait()
+
+    async with listening((lab.address, PORT), reads_nothing):
+        async with await Wire.meet(lab.inbound, lab.as_client()) as peer:
+            streams = [await peer.connect(lab.authority_of_web) for _ in range(80)]
+            credit = Credit(peer, streams)
+            while (room := await credit.room()) is not None:
+                stream, size = room
+                await peer.send(DataFrame(stream, data=bytes(size)))
+            held = lab.node.resident() - memory
+            peer.writer.transport.abort()
+        over.set()
+    assert credit.sent > 16 * MIB
+    assert held < 24 * MIB, f"{held / MIB:.1f} MiB of {credit.sent / MIB:.1f} MiB sent"
+    await lab.assert_good_tunnels_pass()
+
+
+async def test_a_peer_that_reads_nothing_makes_the_node_hold_next_to_nothing(lab: Lab) -> None:
+    await lab.assert_good_tunnels_pass()
+    memory, poured, progress = lab.node.resident(), [0], asyncio.Event()
+
+    async def pours(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                writer.write(bytes(65_536))
+                await writer.drain()
+                poured[0] += 65_536
+                progress.set()
+
+    async with (
+        listening((lab.address, PORT), pours),
+        await Wire.meet(lab.inbound, lab.as_client()) as peer,
+    ):
+        streams = [peer.head(*connect(lab.authority_of_web)) for _ in range(100)]
+        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await peer.send(*streams)
+        # Until nothing moves any more: every buffer on the way is full.
+        with contextlib.suppress(TimeoutError):
+            while True:
+                async with asyncio.timeout(1):
+                    await progress.wait()
+                progress.clear()
+        held = lab.node.resident() - memory
+        peer.writer.transport.abort()
+    assert poured[0] > 0
+    assert held < 16 * MIB, f"{held / MIB:.1f} MiB for {poured[0] / MIB:.1f} MiB poured"
+    await lab.assert_good_tunnels_pass()
+
+
+class Credit:
+    """What may be sent on each of many streams, and on the connection; kept from the node's WINDOW_UPDATEs."""
+
+    def __init__(self, peer: Wire, streams: list[int]) -> None:
+        self._peer = peer
+        self._streams = dict.fromkeys(streams, 262_144)
+        self._connection = 16 * MIB
+        self.sent = 0
+
+    async def room(self) -> tuple[int, int] | None:
+        """A stream and how much it may send now; None when no credit comes any more."""
+        while True:
+            stream, window = max(self._streams.items(), key=lambda one: one[1])
+            size = min(window, self._connection, 16_384)
+            if size > 0:
+                self._streams[stream] -= size
+                self._connection -= size
+                self.sent += size
+                return stream, size
+            try:
+                async with asyncio.timeout(1):
+                    frame = await self._peer.until(lambda f: isinstance(f, WindowUpdateFrame))
+            except TimeoutError:
+                return None
+            assert isinstance(frame, WindowUpdateFrame)
+            if frame.stream_id == 0:
+                self._connection += frame.window_increment
+            elif frame.stream_id in self._streams:
+                self._streams[frame.stream_id] += frame.window_increment
+
+
 async def fill(peer: Wire, stream: int) -> bytes:
     """Sends until no credit comes back for what was sent: the application's kernel takes no more."""
     window, sent = 262_144, 0
@@ -143,7 +230,7 @@ async def fill(peer: Wire, stream: int) -> bytes:
         try:
             async with asyncio.timeout(0.5):
                 update = await peer.until(
-                    lambda f: type(f).__name__ == "WindowUpdateFrame" and f.stream_id == stream
+                    lambda f: isinstance(f, WindowUpdateFrame) and f.stream_id == stream
                 )
         except TimeoutError:
             return bytes(sent)

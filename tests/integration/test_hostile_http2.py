@@ -128,6 +128,9 @@ async def test_a_flood_ends_its_own_tunnel_and_nobody_elses(
     assert took < 5, f"it took {took:.2f} s"
     assert neighbour.worst < UNDISTURBED, f"a neighbour waited {neighbour.worst:.2f} s"
     assert grown < GROWTH, f"{grown / MIB:.1f} MiB stayed"
+    # Streams come to the application, but no more of them than the limits let pass (T05: dials are bounded).
+    dialled = len(neighbour.guests) - 1 - neighbour.trips
+    assert dialled <= 1_100, f"{dialled} connections to the application"
 
 
 async def test_a_peer_that_reads_no_answer_is_held_up_or_ended(lab: Lab) -> None:
