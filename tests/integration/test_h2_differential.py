@@ -180,19 +180,26 @@ def test_window_update_and_priority_count_on_a_half_closed_stream(server: Server
 
 def test_of_two_initial_windows_in_one_frame_the_last_counts(server: Server) -> None:
     with server.peer(WHOLE) as client:
-        # By hand: a mapping cannot hold a setting twice.
+        client.pays = False
+        # By hand: a mapping cannot hold a setting twice. `h2` does not hear of it and is only less strict.
         twice = b"".join(
             SettingCodes.INITIAL_WINDOW_SIZE.to_bytes(2, "big") + value.to_bytes(4, "big")
             for value in (100, 1)
         )
         client.raw(Bytes(SettingsFrame(0), twice))
-        # `h2` did not send it, so it must be told what holds from now on; windows only grow less strict.
-        stream = client.connect(as_text(server.app.address))
-        application = server.app.accepts()
-        application.says(b"abc").finishes()
+        stream = half_closed(client, server, b"abc")
         client.listen_until(lambda: client.heard[stream].data)
+        nothing_more_comes(client)
         assert client.heard[stream].data == b"a"
-        client.raw(WindowUpdateFrame(stream, 2))
+        client.raw(WindowUpdateFrame(stream, 9))
+        client.until_ended(stream)
+        assert client.heard[stream].data == b"abc"
+
+
+def test_an_end_needs_no_window(server: Server) -> None:
+    with server.peer(WHOLE, initial_window_size=3) as client:
+        client.pays = False
+        stream = half_closed(client, server, b"abc")
         client.until_ended(stream)
         assert client.heard[stream].data == b"abc"
 
@@ -208,20 +215,28 @@ def test_an_initial_window_that_grows_opens_a_stream_that_waits(server: Server) 
 
 def test_a_window_below_zero_must_be_paid_off_first(server: Server) -> None:
     with server.peer(WHOLE, initial_window_size=3) as client:
+        client.pays = False
         stream = half_closed(client, server, b"abcdefg")
         client.listen_until(lambda: len(client.heard[stream].data) == 3)
-        # 0 are left of 3; with 2 as the new size that is -1, so the first byte only pays the debt.
+        # Nothing is left of 3; with 2 as the initial size that is -1, and the first byte only pays the debt.
         client.raw(SettingsFrame(0, settings={SettingCodes.INITIAL_WINDOW_SIZE: 2}))
-        acknowledged = client.settings_acknowledged
         client.raw(WindowUpdateFrame(stream, 1))
-        client.h2.ping(b"nothing?")
-        client.flush()
-        client.listen_until(lambda: client.pongs)
-        assert client.settings_acknowledged >= acknowledged
+        nothing_more_comes(client)
         assert client.heard[stream].data == b"abc"
-        client.raw(WindowUpdateFrame(stream, 1))
-        client.listen_until(lambda: len(client.heard[stream].data) == 4)
+        client.h2.increment_flow_control_window(1, stream)
+        client.flush()
+        client.listen_until(lambda: len(client.heard[stream].data) > 3)
+        nothing_more_comes(client)
         assert client.heard[stream].data == b"abcd"
+
+
+def nothing_more_comes(client: ScriptedPeer) -> None:
+    """A PING's answer stands behind what was said before it; the second one gives the node's tasks a turn between."""
+    for _ in range(2):
+        before = client.pongs
+        client.h2.ping(b"anything")
+        client.flush()
+        client.listen_until(lambda before=before: client.pongs > before)  # type: ignore[misc]
 
 
 # -- our node is the client --------------------------------------------------------------------------------------

@@ -225,6 +225,7 @@ def _limits() -> Config:
         "max_concurrent_streams": STREAMS,
         "initial_stream_window_size": SMALL_WINDOW,
         "initial_connection_window_size": SMALL_WINDOW,
+        "connection_keepalive": {"interval": "0.2s", "timeout": "2s"},
     }
 
 

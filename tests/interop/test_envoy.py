@@ -17,6 +17,7 @@ from tests.interop.transfer import MIB, both_ways, random_bytes
 from tests.support.apps import Application, End, Heard, direct
 from tests.support.certs import Authority
 from tests.support.nodes import HBONE_PORT, Mesh, Node, as_text, eventually
+from ztunnel.identity.ca.selfsigned import SelfSignedCa
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,14 +51,16 @@ Between = Callable[..., AbstractContextManager[Tunnel]]
 
 
 @contextmanager
-def to_envoy(folder: Path, *, its_name: str = SERVER, expects: str = CLIENT) -> Iterator[Tunnel]:
+def to_envoy(
+    folder: Path, *, its_name: str = SERVER, expects: str = CLIENT, **more: object
+) -> Iterator[Tunnel]:
     """Our node is the client, Envoy the server."""
     tools.envoy()
     with Mesh(folder, network="127.3") as mesh:
         mesh.workload("client")
         far = mesh.workload("server")
-        with Node(mesh, "server"):
-            pass  # makes the CA folder, whose root signs Envoy's leaf
+        # Envoy comes first, and its leaf is signed by the root that our node will find.
+        SelfSignedCa.open(folder / "ca", trust_domain="cluster.local", leaf_lifetime=3600.0)
         root = Authority.of_node(folder / "ca")
         with (
             Application.listen(far) as app,
@@ -70,18 +73,20 @@ def to_envoy(folder: Path, *, its_name: str = SERVER, expects: str = CLIENT) -> 
                 app=app.address,
             ) as envoy,
             # One worker has one pool, so that which connections share a tunnel is not luck.
-            Node(mesh, "client", forwards=[as_text(app.address)], workers=1) as node,
+            Node(mesh, "client", forwards=[as_text(app.address)], workers=1, **more) as node,  # type: ignore[arg-type]
         ):
             yield Tunnel(node, envoy, app, node.forwards[as_text(app.address)])
 
 
 @contextmanager
-def from_envoy(folder: Path, *, its_name: str = CLIENT, expects: str = SERVER) -> Iterator[Tunnel]:
+def from_envoy(
+    folder: Path, *, its_name: str = CLIENT, expects: str = SERVER, **more: object
+) -> Iterator[Tunnel]:
     """Envoy is the client, our node the server."""
     tools.envoy()
     with Mesh(folder, network="127.3") as mesh:
         near, far = mesh.workload("client"), mesh.workload("server")
-        with Application.listen(far) as app, Node(mesh, "server", drain="10s") as node:
+        with Application.listen(far) as app, Node(mesh, "server", drain="10s", **more) as node:  # type: ignore[arg-type]
             root = Authority.of_node(folder / "ca")
             with envoy_client(
                 folder,
@@ -325,6 +330,21 @@ def test_connections_past_the_limit_take_more_tunnels(
             assert server.hears().end == "FIN"
             server.finishes()
             assert client.hears().end == "FIN"
+
+
+@WAYS
+def test_pings_of_both_keep_an_idle_tunnel(tmp_path: Path, way: Between) -> None:
+    with way(tmp_path, deadlines={"pingInterval": "50ms", "pingTimeout": "300ms"}) as tunnel:
+        client, server = tunnel.connect()
+        client.says(b"x")
+        assert server.takes(1) == b"x"
+        client.socket.settimeout(1.5)  # many intervals of ours, several of Envoy's
+        assert client.hears() == Heard(b"", "nothing more")
+        client.socket.settimeout(10)
+        server.says(b"still here")
+        assert client.takes(10) == b"still here"
+        where = "http2" if way is to_envoy else "cluster.node.http2"
+        assert tunnel.envoy.stat(f"{where}.keepalive_timeout") == 0
 
 
 def test_connections_at_once_carry_bulk_through_small_windows(tmp_path: Path) -> None:
