@@ -160,7 +160,7 @@ class Pods:
 
 
 class Pair:
-    """A client and a server whose nodes run, and somebody outside the mesh."""
+    """A client and a server whose nodes run, and a machine without a node."""
 
     def __init__(self, network: Network, folder: Path) -> None:
         self.pods = Pods(network, folder)
@@ -182,7 +182,7 @@ class Pair:
         self.pods.mesh.workload("lost", workloadIps=[f"{HOSTS}.77"])
 
     def outside(self, port: int) -> Application:
-        """A server outside the mesh."""
+        """A server on the machine without a node."""
         return self.stranger.call(Application.listen, "", port)
 
 

@@ -25,8 +25,8 @@ pytestmark = [pytest.mark.root, pytest.mark.usefixtures("many_sockets")]
 
 DESCRIPTORS = 256
 STORM = 400
-# What spec/reliability.md F20 asks for.
 NO_DESCRIPTORS = re.compile("too few file descriptors|Too many open files|accept failed")
+# What spec/reliability.md F20 and U2 ask for, one warning a second, for each of the two workers.
 SHARE_OF_A_CORE = 0.2
 WARNINGS_PER_SECOND = 2.0
 WATCHED = 2.0
