@@ -26,7 +26,7 @@ use std::collections::VecDeque;
 
 use crate::connect::{RequestHead, ResponseHead};
 use crate::error::{Error, ErrorCode};
-use crate::flow::{DEFAULT_WINDOW, MAX_WINDOW, ReceiveWindow, SendWindow};
+use crate::flow::{DEFAULT_WINDOW, Growth, MAX_WINDOW, ReceiveWindow, SendWindow};
 use crate::frame::{self, setting};
 use crate::hpack;
 use crate::limits::{Budgets, HEADER_TABLE, Limits};
@@ -232,6 +232,8 @@ pub struct Connection {
     encoder: hpack::Encoder,
     send_window: SendWindow,
     receive_window: ReceiveWindow,
+    /// What streams may still add to their windows.
+    growth: Growth,
     budgets: Budgets,
     /// Our pings that wait for their answers.
     pings: VecDeque<[u8; 8]>,
@@ -270,6 +272,7 @@ impl Connection {
             encoder: hpack::Encoder::new(),
             send_window: SendWindow::new(DEFAULT_WINDOW),
             receive_window: ReceiveWindow::new(config.connection_window, config.connection_window),
+            growth: Growth::of(config.connection_window),
             budgets: Budgets::new(config.limits.clone()),
             pings: VecDeque::new(),
             output,

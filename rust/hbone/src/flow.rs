@@ -60,6 +60,7 @@ pub(crate) struct ReceiveWindow {
     available: i64,
     held: u32,
     returned: u32,
+    grown: u32,
     /// Released since the last growth, or since the application last held more than half a window.
     drained: u64,
 }
@@ -75,6 +76,7 @@ impl ReceiveWindow {
             available: i64::from(size),
             held: 0,
             returned: 0,
+            grown: 0,
             drained: 0,
         }
     }
@@ -97,22 +99,28 @@ impl ReceiveWindow {
         }
     }
 
-    /// The application is done with `bytes`. Some: time to tell the peer so much.
-    pub(crate) fn release(&mut self, bytes: u32) -> Option<u32> {
+    /// The application is done with `bytes`. Some: time to tell the peer so much. The window may grow by what
+    /// `growth` has left.
+    pub(crate) fn release(&mut self, bytes: u32, growth: &mut Growth) -> Option<u32> {
         let bytes = bytes.min(self.held);
         self.held -= bytes;
         self.drained += u64::from(bytes);
-        self.give_back(bytes)
+        self.returned += bytes;
+        self.due(growth)
     }
 
     /// Arrived bytes that never reach the application: padding, and DATA of a stream that is gone.
     pub(crate) fn give_back(&mut self, bytes: u32) -> Option<u32> {
         self.returned += bytes;
+        self.due(&mut Growth::none())
+    }
+
+    fn due(&mut self, growth: &mut Growth) -> Option<u32> {
         // Half a window before WINDOW_UPDATE: smaller steps send a frame per read.
         if self.returned == 0 || self.returned < self.size / 2 {
             return None;
         }
-        let increment = self.returned + self.grow();
+        let increment = self.returned + self.grow(growth);
         self.returned = 0;
         self.available += i64::from(increment);
         Some(increment)
@@ -129,14 +137,48 @@ impl ReceiveWindow {
         self.available
     }
 
-    fn grow(&mut self) -> u32 {
+    /// What this window has grown by; it goes back into the connection's [`Growth`] when the stream ends.
+    pub(crate) fn grown(&self) -> u32 {
+        self.grown
+    }
+
+    fn grow(&mut self, growth: &mut Growth) -> u32 {
         if self.drained < WINDOWS_BEFORE_GROWTH * u64::from(self.size) {
             return 0;
         }
-        let more = self.size.min(self.max - self.size);
+        let more = growth.take(self.size.min(self.max - self.size));
         self.size += more;
+        self.grown += more;
         self.drained = 0;
         more
+    }
+}
+
+/// What the streams of a connection may still grow by, all together.
+///
+/// A stream that has earned a large window and then stalls makes us hold that much. Without a common bound a hundred
+/// such streams would hold 400 MiB; so growth is shared out, and a stream that ends leaves its share to others.
+#[derive(Clone, Debug)]
+pub(crate) struct Growth(u32);
+
+impl Growth {
+    /// Half of the connection's window: two streams at full size, or many at a little more than they start with.
+    pub(crate) fn of(connection_window: u32) -> Self {
+        Self(connection_window / 2)
+    }
+
+    pub(crate) fn none() -> Self {
+        Self(0)
+    }
+
+    fn take(&mut self, wanted: u32) -> u32 {
+        let taken = wanted.min(self.0);
+        self.0 -= taken;
+        taken
+    }
+
+    pub(crate) fn put_back(&mut self, share: u32) {
+        self.0 = self.0.saturating_add(share);
     }
 }
 

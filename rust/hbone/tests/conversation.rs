@@ -545,3 +545,21 @@ fn streams_share_the_window_of_their_connection() {
     assert_eq!(client.news(), [Heard::Sendable(None)]);
     assert_eq!(client.engine.sendable(second), 100);
 }
+
+#[test]
+fn readers_that_stall_do_not_use_up_the_connections_window() {
+    let mut pair = Pair::ready(Cut::Whole);
+    pair.server.reads = false;
+    // 80 streams of 256 KiB are more than the connection's 16 MiB.
+    for _ in 0..80 {
+        let (stream, _) = pair.tunnel();
+        let bytes = pattern(262_144);
+        assert_eq!(pair.client.write(stream, &bytes, false), bytes.len());
+        pair.run();
+        assert_eq!(
+            pair.client.engine.sendable(stream),
+            0,
+            "its own window bounds it"
+        );
+    }
+}

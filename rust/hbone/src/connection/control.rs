@@ -250,6 +250,9 @@ impl Connection {
     /// Removes a stream; its place may be free for another.
     pub(super) fn close(&mut self, id: u32, ending: Ending) {
         let was_full = self.streams.len() >= self.peer_stream_limit();
+        if let Some(stream) = self.streams.get(id) {
+            self.growth.put_back(stream.receive_window.grown());
+        }
         self.streams.remove(id, ending);
         if was_full && self.can_open() {
             self.streams_available();

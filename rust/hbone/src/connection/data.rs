@@ -59,20 +59,16 @@ impl Connection {
     ) -> (usize, Option<Event<'a>>) {
         let taken = input.len().min(left as usize);
         let count = taken as u32;
-        let event = match self.streams.get_mut(id) {
-            Some(stream) => {
-                stream.receive_window.hold(count);
-                self.receive_window.hold(count);
-                Some(Event::Data {
-                    stream: StreamId(id),
-                    bytes: &input[..taken],
-                })
+        // The connection's window bounds what is in flight, the streams' windows bound what we hold: if held bytes
+        // counted against both, a few readers that stall would stop every other stream (spec/reliability.md T11).
+        self.credit_connection(count);
+        let event = self.streams.get_mut(id).map(|stream| {
+            stream.receive_window.hold(count);
+            Event::Data {
+                stream: StreamId(id),
+                bytes: &input[..taken],
             }
-            None => {
-                self.credit_connection(count);
-                None
-            }
-        };
+        });
         if left > count {
             self.reading = Reading::Data {
                 stream: id,
@@ -167,7 +163,9 @@ impl Connection {
     }
 
     fn credit_connection(&mut self, bytes: u32) {
-        if let Some(increment) = self.receive_window.give_back(bytes) {
+        if let Some(increment) = self.receive_window.give_back(bytes)
+            && self.failed.is_none()
+        {
             frame::window_update(self.output.bytes(), 0, increment);
         }
     }

@@ -139,20 +139,15 @@ impl Connection {
             .answer(|out| frame::rst_stream(out, stream.0, code));
     }
 
-    /// The application is done with `n` bytes it was given on this stream. Credits the connection even when the
-    /// stream is gone; the peer hears of it in steps of half a window.
+    /// The application is done with `n` bytes it was given on this stream; the peer hears of it in steps of half a
+    /// window. Nothing happens if the stream is gone.
     pub fn release(&mut self, stream: StreamId, n: usize) {
         let bytes = u32::try_from(n).unwrap_or(u32::MAX);
         if let Some(entry) = self.streams.get_mut(stream.0)
-            && let Some(increment) = entry.receive_window.release(bytes)
+            && let Some(increment) = entry.receive_window.release(bytes, &mut self.growth)
             && entry.receiving != Half::Ended
         {
             frame::window_update(self.output.bytes(), stream.0, increment);
-        }
-        if let Some(increment) = self.receive_window.release(bytes)
-            && self.failed.is_none()
-        {
-            frame::window_update(self.output.bytes(), 0, increment);
         }
     }
 

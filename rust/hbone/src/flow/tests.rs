@@ -1,5 +1,9 @@
 use super::*;
 
+fn plenty() -> Growth {
+    Growth::of(MAX_WINDOW)
+}
+
 #[test]
 fn a_send_window_below_zero_lets_nothing_go_and_recovers() {
     let mut window = SendWindow::new(100);
@@ -25,9 +29,9 @@ fn credit_is_told_in_steps_of_half_a_window() {
     let mut window = ReceiveWindow::new(100, 100);
     assert!(window.arrive(80));
     window.hold(80);
-    assert_eq!(window.release(49), None);
-    assert_eq!(window.release(1), Some(50));
-    assert_eq!(window.release(30), None);
+    assert_eq!(window.release(49, &mut plenty()), None);
+    assert_eq!(window.release(1, &mut plenty()), Some(50));
+    assert_eq!(window.release(30, &mut plenty()), None);
     assert_eq!(window.available(), 70);
     assert!(!window.arrive(71));
     assert!(window.arrive(70));
@@ -38,8 +42,8 @@ fn releasing_more_than_was_held_credits_what_was_held() {
     let mut window = ReceiveWindow::new(100, 100);
     assert!(window.arrive(60));
     window.hold(60);
-    assert_eq!(window.release(1000), Some(60));
-    assert_eq!(window.release(1000), None);
+    assert_eq!(window.release(1000, &mut plenty()), Some(60));
+    assert_eq!(window.release(1000, &mut plenty()), None);
     assert_eq!(window.available(), 100);
 }
 
@@ -51,7 +55,7 @@ fn a_window_doubles_after_eight_windows_and_stops_at_its_most() {
         let bytes = 25;
         assert!(window.arrive(bytes));
         window.hold(bytes);
-        window.release(bytes);
+        window.release(bytes, &mut plenty());
         if sizes.last() != Some(&window.size) {
             sizes.push(window.size);
         }
@@ -66,7 +70,7 @@ fn a_reader_that_falls_behind_keeps_its_window() {
     for _ in 0..200 {
         assert!(window.arrive(60));
         window.hold(60);
-        window.release(60);
+        window.release(60, &mut plenty());
     }
     assert_eq!(window.size, 100);
 }
@@ -84,10 +88,33 @@ fn every_byte_of_a_window_is_somewhere() {
                 window.give_back(bytes);
             }
             _ => {
-                window.release(bytes);
+                window.release(bytes, &mut plenty());
             }
         }
         let total = window.available + i64::from(window.held) + i64::from(window.returned);
         assert_eq!(total, i64::from(window.size));
     }
+}
+
+#[test]
+fn windows_share_what_they_may_grow_by() {
+    let mut growth = Growth::of(300);
+    let grow = |window: &mut ReceiveWindow, growth: &mut Growth| {
+        for _ in 0..100 {
+            assert!(window.arrive(25));
+            window.hold(25);
+            window.release(25, growth);
+        }
+        window.grown()
+    };
+    let mut first = ReceiveWindow::new(100, 400);
+    let mut second = ReceiveWindow::new(100, 400);
+    assert_eq!(
+        grow(&mut first, &mut growth),
+        150,
+        "half of the connection's window is there"
+    );
+    assert_eq!(grow(&mut second, &mut growth), 0);
+    growth.put_back(first.grown());
+    assert_eq!(grow(&mut second, &mut growth), 150);
 }

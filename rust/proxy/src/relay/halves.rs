@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::pin::pin;
 use std::rc::Rc;
@@ -103,7 +104,10 @@ impl<'c> Halves<'c> {
 
     async fn upload(&self) -> Result<(), RelayEnd> {
         loop {
-            self.await_room().await?;
+            if self.await_room().await? == Room::NotNeeded {
+                self.stream.finish();
+                return Ok(());
+            }
             if let Err(error) = self.application.readable().await {
                 return Err(self.socket_failed(&error));
             }
@@ -141,19 +145,40 @@ impl<'c> Halves<'c> {
 
     /// Waits for room, but not for ever for an application that has reset meanwhile: nobody reads its socket while
     /// the window is full, so only the event tells.
-    async fn await_room(&self) -> Result<(), RelayEnd> {
+    ///
+    /// An end needs no room: a FIN behind a closed window is found here, too (RFC 9113 §6.9).
+    async fn await_room(&self) -> Result<Room, RelayEnd> {
         if self.stream.room_now() > 0 {
-            return Ok(());
+            return Ok(Room::Open);
         }
         let room = tokio::select! {
             biased;
             room = self.stream.room() => Ok(room),
             () = self.application_failure() => timeout(LAST_BYTES, self.stream.room()).await,
+            end = self.bare_end() => return end.map(|()| Room::NotNeeded),
         };
         match room {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(_)) => Ok(Room::Open),
             Ok(Err(end)) => Err(self.cut_by(end)),
             Err(_) => Err(RelayEnd::Reset(self.side)),
+        }
+    }
+
+    /// Resolves when the application ends without a byte left to read before it.
+    async fn bare_end(&self) -> Result<(), RelayEnd> {
+        loop {
+            if let Err(error) = self.application.readable().await {
+                return Err(self.socket_failed(&error));
+            }
+            let look = || SockRef::from(&**self.application).peek(&mut [MaybeUninit::uninit()]);
+            match self.application.try_io(Interest::READABLE, look) {
+                Ok(0) if self.failed.get() => return Err(RelayEnd::Reset(self.side)),
+                Ok(0) => return Ok(()),
+                // Bytes come first, and they do need room.
+                Ok(_) => std::future::pending().await,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(self.socket_failed(&error)),
+            }
         }
     }
 
@@ -241,6 +266,14 @@ impl<'c> Halves<'c> {
             "receive"
         }
     }
+}
+
+#[derive(PartialEq, Eq)]
+enum Room {
+    /// There is some.
+    Open,
+    /// The application has ended and has nothing more to say.
+    NotNeeded,
 }
 
 enum Pause {
