@@ -160,10 +160,10 @@ fn echo(connection: &mut Connection, stream: StreamId, received: usize) {
         .min(connection.max_data());
     if length > 0 {
         connection
-            .send(stream, length, length % 7 == 0)
+            .send(stream, length, length.is_multiple_of(7))
             .expect("it is within what is sendable");
     }
-    if received % 11 == 0 {
+    if received.is_multiple_of(11) {
         connection.reset(stream, hbone::ErrorCode::Cancel);
     }
 }
