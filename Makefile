@@ -46,7 +46,7 @@ $(STAMPS)/group-%: pyproject.toml $(STAMPS)/venv
 # An editable install: Python sources are used where they lie, the compiled module is put beside them.
 $(STAMPS)/built: $(RUST_SOURCES) pyproject.toml $(STAMPS)/group-build
 	@echo "building the data plane (release); the first time takes some minutes"
-	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --quiet
+	PIP_QUIET=1 VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --quiet
 	touch $@
 
 .PHONY: build demo

@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 
 steps=(lint test test-root test-interop test-wheel demo "fuzz SECONDS=20" bench-smoke docs)
 failed=()
+report=
 mkdir -p target/logs
 rm -f target/logs/*.log
 
