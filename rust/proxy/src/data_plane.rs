@@ -69,6 +69,7 @@ impl DataPlane {
     /// # Errors
     /// The log cannot be opened, or a setting cannot be used.
     pub fn new(settings: Settings) -> Result<Self, StartError> {
+        sys::settle_allocator();
         let losses = Arc::new(Losses::default());
         let log = open_log(&settings, losses.clone())?;
         if let Err(error) = sys::raise_nofile_limit() {

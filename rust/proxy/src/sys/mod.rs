@@ -6,6 +6,7 @@
 
 mod accepted;
 mod address;
+mod allocator;
 mod dial;
 mod event_fd;
 mod listen;
@@ -15,6 +16,7 @@ mod process;
 
 pub use accepted::{Keepalive, set_accepted_options};
 pub use address::canonical;
+pub use allocator::settle_allocator;
 pub use dial::{DialSocket, socket_for_dial};
 pub use event_fd::EventFd;
 pub use listen::{ListenOptions, Listener, ReusePort, listen, listen_group};
