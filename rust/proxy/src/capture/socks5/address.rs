@@ -53,10 +53,11 @@ fn at(ip: IpAddr, port: u16) -> Target {
 
 fn host(name: &[u8], port: u16) -> Result<Target, Refusal> {
     let name = std::str::from_utf8(name).map_err(|_| Refusal::Name)?;
+    // The final dot goes first: `10.0.0.1.` is an address too, and must not pass as a name.
+    let name = name.strip_suffix('.').unwrap_or(name);
     if let Ok(ip) = name.parse::<IpAddr>() {
         return Ok(at(ip, port));
     }
-    let name = name.strip_suffix('.').unwrap_or(name);
     if !is_hostname(name) {
         return Err(Refusal::Name);
     }

@@ -309,3 +309,10 @@ proptest! {
         prop_assert_eq!(&play(&[&input[..cut], &input[cut..]]), &whole);
     }
 }
+
+#[test]
+fn an_address_with_a_final_dot_is_no_name() {
+    let input = [GREETING, &named(b"10.0.0.1.", 80)].concat();
+    let target = Target::Address("10.0.0.1:80".parse().unwrap());
+    assert_eq!(play(&[&input]).end, Some(Ok(target)));
+}
