@@ -174,7 +174,7 @@ fn judge(refuser: &End, refused: &End, refusal: &Refusal) {
     assert_eq!(refused.reason(), refusal.alert, "{case}");
     let text = refuser.error.as_ref().unwrap().to_string();
     assert!(
-        text.starts_with("identity verification error: "),
+        text.starts_with("tls handshake error: identity verification error: "),
         "{case}: {text}"
     );
     assert!(text.contains(&refusal.text), "{case}: {text}");
@@ -265,7 +265,7 @@ fn who_expects_nobody_refuses_everybody() {
     assert_eq!(
         client.error.unwrap().to_string(),
         format!(
-            "identity verification error: peer did not present the expected SAN (), got {SERVER}"
+            "tls handshake error: identity verification error: peer did not present the expected SAN (), got {SERVER}"
         )
     );
 }
