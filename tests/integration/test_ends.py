@@ -262,9 +262,16 @@ def stories() -> Iterator[tuple[str, Tell]]:
 
 STORIES = dict(stories())
 
+# Seconds each, and SOCKS5 has no part in them any more.
+LONG_STORIES = [name for name in STORIES if name.endswith("does not read")]
+TOLD = [
+    (way, story)
+    for way, story in product(WAYS, STORIES)
+    if not ("socks5" in way and story in LONG_STORIES)
+]
 
-@pytest.mark.parametrize("story", STORIES)
-@pytest.mark.parametrize("way", WAYS)
+
+@pytest.mark.parametrize(("way", "story"), TOLD)
 def test_both_ends_see_through_the_tunnel_what_plain_tcp_shows(
     tunnel: Tunnel, way: str, story: str
 ) -> None:

@@ -26,7 +26,7 @@ KIB, MIB = 1024, 1024 * 1024
 BLOB = random.Random(0).randbytes(5 * MIB)
 AT_ONCE = 200
 # As many as it takes until the allocator has its high-water mark; after that a connection adds nothing.
-WARM_UP = 3_000
+WARM_UP = 4_500
 # Connections that are under way when SIGTERM comes.
 LAST = 100
 HEADER = 8
