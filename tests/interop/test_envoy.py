@@ -13,7 +13,7 @@ import pytest
 
 from tests.interop import tools
 from tests.interop.envoy import Envoy, envoy_client, envoy_server
-from tests.interop.transfer import MIB, both_ways, random_bytes
+from tests.interop.transfer import MIB, both_ways, random_bytes, refusal
 from tests.support.apps import Application, End, Heard, direct
 from tests.support.certs import Authority
 from tests.support.nodes import HBONE_PORT, Mesh, Node, as_text, eventually
@@ -41,10 +41,6 @@ class Tunnel(NamedTuple):
     def connect(self) -> tuple[End, End]:
         """Both ends of a connection that is established all the way."""
         return self.app.pair(lambda: direct(self.way_in))
-
-    def dial(self) -> End:
-        """The client's end only."""
-        return self.app.adopts(direct(self.way_in))
 
 
 Between = Callable[..., AbstractContextManager[Tunnel]]
@@ -144,13 +140,13 @@ def test_our_server_sees_who_envoy_is(tmp_path: Path) -> None:
 
 def test_we_refuse_an_envoy_server_with_another_name(tmp_path: Path) -> None:
     with to_envoy(tmp_path, its_name=STRANGER) as tunnel:
-        assert tunnel.dial().hears() == Heard(b"", "ECONNRESET")
+        assert refusal(tunnel.way_in) == Heard(b"", "ECONNRESET")
         tunnel.node.access.wait_for(error=re.compile(f"expected SAN.*server.*{STRANGER}"))
 
 
 def test_an_envoy_server_refuses_us_if_it_expects_another(tmp_path: Path) -> None:
     with to_envoy(tmp_path, expects=STRANGER) as tunnel:
-        assert tunnel.dial().hears() == Heard(b"", "ECONNRESET")
+        assert refusal(tunnel.way_in) == Heard(b"", "ECONNRESET")
         tunnel.node.access.wait_for(error=re.compile("alert certificate_unknown"))
         host, port = tunnel.envoy.listener
         verified = f"listener.{host}_{port}.ssl.fail_verify_san"
@@ -160,13 +156,13 @@ def test_an_envoy_server_refuses_us_if_it_expects_another(tmp_path: Path) -> Non
 def test_we_refuse_an_envoy_client_of_another_trust_domain(tmp_path: Path) -> None:
     elsewhere = "spiffe://elsewhere.example/ns/default/sa/client"
     with from_envoy(tmp_path, its_name=elsewhere) as tunnel:
-        assert tunnel.dial().hears().data == b""
+        assert refusal(tunnel.way_in).data == b""
         tunnel.node.access.wait_for(error=re.compile(f"expected trustdomain.*{elsewhere}"))
 
 
 def test_an_envoy_client_refuses_us_if_it_expects_another(tmp_path: Path) -> None:
     with from_envoy(tmp_path, expects=STRANGER) as tunnel:
-        assert tunnel.dial().hears().data == b""
+        assert refusal(tunnel.way_in).data == b""
         said = tunnel.envoy.access(upstream="CERTIFICATE_VERIFY_FAILED")
         assert "SAN_matcher" in said["upstream"]
         tunnel.node.access.wait_for("connection failed", error=re.compile("(?i)certificate"))

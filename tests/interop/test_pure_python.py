@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from tests.interop.process import Running, running
-from tests.interop.transfer import MIB, both_ways, random_bytes
+from tests.interop.transfer import MIB, both_ways, random_bytes, refusal
 from tests.support.apps import Application, End, Heard, direct
 from tests.support.certs import Authority
 from tests.support.nodes import HBONE_PORT, ROOT, Mesh, Node, as_address, as_text, eventually
@@ -46,10 +46,6 @@ class Tunnel(NamedTuple):
     def connect(self) -> tuple[End, End]:
         """Both ends of a connection that is established all the way."""
         return self.app.pair(lambda: direct(self.way_in))
-
-    def dial(self) -> End:
-        """The client's end only."""
-        return self.app.adopts(direct(self.way_in))
 
 
 Between = Callable[..., AbstractContextManager[Tunnel]]
@@ -140,19 +136,19 @@ def test_both_sides_know_each_other(tmp_path: Path, way: Between) -> None:
 
 def test_we_refuse_a_server_with_another_name(tmp_path: Path) -> None:
     with to_python(tmp_path, its_name=STRANGER) as tunnel:
-        assert tunnel.dial().hears() == Heard(b"", "ECONNRESET")
+        assert refusal(tunnel.way_in) == Heard(b"", "ECONNRESET")
         tunnel.node.access.wait_for(error=re.compile(f"expected SAN.*{SERVER}.*{STRANGER}"))
 
 
 def test_we_refuse_a_client_of_another_trust_domain(tmp_path: Path) -> None:
     with from_python(tmp_path, its_name=ELSEWHERE) as tunnel:
-        assert tunnel.dial().hears() == Heard(b"", "ECONNRESET")
+        assert refusal(tunnel.way_in) == Heard(b"", "ECONNRESET")
         tunnel.node.access.wait_for(error=re.compile(f"expected trustdomain.*{ELSEWHERE}"))
 
 
 def test_a_client_that_expects_another_refuses_us(tmp_path: Path) -> None:
     with from_python(tmp_path, expects=STRANGER) as tunnel:
-        assert tunnel.dial().hears() == Heard(b"", "ECONNRESET")
+        assert refusal(tunnel.way_in) == Heard(b"", "ECONNRESET")
         tunnel.peer.errors.wait(lambda line: f"expected one of ['{STRANGER}']" in line)
 
 

@@ -1,14 +1,12 @@
-"""Random bytes both ways at once, through whatever lies between two ends."""
+"""What two ends say and hear through whatever lies between: random bytes both ways, or a refusal."""
 
 from __future__ import annotations
 
 import hashlib
 import random
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from tests.support.apps import End
+from tests.support.apps import End, Heard, direct
 
 MIB = 1024 * 1024
 
@@ -30,6 +28,15 @@ def both_ways(client: End, server: End, *, up: bytes, down: bytes) -> None:
         assert _digest(at_client.result()) == _digest(down), (
             "bytes of the server changed on the way"
         )
+
+
+def refusal(address: tuple[str, int]) -> Heard:
+    """What a client hears that says nothing. A reset may come before `connect` has returned."""
+    try:
+        with direct(address) as connection:
+            return End(connection).hears()
+    except ConnectionResetError:
+        return Heard(b"", "ECONNRESET")
 
 
 def _digest(data: bytes) -> str:
