@@ -68,11 +68,7 @@ impl<'c> Halves<'c> {
                     Ok(()) => down_done = true,
                     Err(end) => return self.drain_application(end, up_done, up.as_mut()).await,
                 },
-                ended = &mut up, if !up_done => match ended {
-                    Ok(()) => up_done = true,
-                    Err(_) if self.stream.answered_in_full() => up_done = true,
-                    Err(end) => return end,
-                },
+                // Before `up`, which fails for the same reason and would not wait for what is held.
                 end = self.stream.cut() => {
                     if !down_done {
                         // What was held for a slow reader comes before the end.
@@ -83,6 +79,10 @@ impl<'c> Halves<'c> {
                     }
                     return self.cut_by(end);
                 }
+                ended = &mut up, if !up_done => match ended {
+                    Ok(()) => up_done = true,
+                    Err(end) => return end,
+                },
                 () = self.application_failure(), if up_done => return RelayEnd::Reset(self.side),
             }
         }
