@@ -149,7 +149,8 @@ async def _story(near: Node, far: Node, address: Address, taken: int) -> None:
         receivers = [await Receiver.begins(way_in, number) for number in range(RECEIVERS)]
         for receiver in receivers:
             stack.callback(receiver.connection.close)
-        await asyncio.gather(*(receiver.takes(taken) for receiver in receivers))
+        async with asyncio.timeout(20):
+            await asyncio.gather(*(receiver.takes(taken) for receiver in receivers))
         await _all_is_still(server)
         held = near.resident() + far.resident() - before
         each = held / RECEIVERS / KIB
@@ -162,7 +163,8 @@ async def _story(near: Node, far: Node, address: Address, taken: int) -> None:
         assert near.metrics().total("ztunnel_tunnels_open", side="outbound") == 1
 
         server.finish.set()
-        totals = await asyncio.gather(*(receiver.takes(None) for receiver in receivers))
+        async with asyncio.timeout(30):
+            totals = await asyncio.gather(*(receiver.takes(None) for receiver in receivers))
         for number, (receiver, total) in enumerate(zip(receivers, totals, strict=True)):
             sender = server.senders[number]
             assert taken + total == sender.sent
