@@ -1,6 +1,7 @@
 //! The running data plane as Python steers it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -93,7 +94,7 @@ impl From<decode::Rejection> for Rejection {
 /// Listeners, workers, tunnels. Does nothing before `start`.
 #[pyclass(frozen, module = "ztunnel._ztunnel")]
 pub(crate) struct DataPlane {
-    core: proxy::DataPlane,
+    core: Arc<proxy::DataPlane>,
     stopped: AtomicBool,
     process: u32,
 }
@@ -106,7 +107,7 @@ impl DataPlane {
             let settings = Settings::parse(&settings).map_err(|error| errors::settings(&error))?;
             let core = proxy::DataPlane::new(settings).map_err(errors::start)?;
             Ok(Self {
-                core,
+                core: Arc::new(core),
                 stopped: AtomicBool::new(false),
                 process: std::process::id(),
             })
@@ -230,6 +231,15 @@ impl DataPlane {
             "open"
         };
         format!("DataPlane({state})")
+    }
+}
+
+impl Drop for DataPlane {
+    fn drop(&mut self) {
+        if self.process != std::process::id() {
+            // A forked child has no threads to end, and waiting for them would never return: what it inherited stays.
+            std::mem::forget(self.core.clone());
+        }
     }
 }
 

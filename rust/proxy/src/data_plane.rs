@@ -389,7 +389,6 @@ struct Threads {
 impl Threads {
     fn start(&mut self, shared: &Arc<Shared>, opened: Opened) -> std::io::Result<()> {
         let (sender, ended) = mpsc::channel();
-        self.ended = Some(ended);
         for (id, listeners) in opened.listeners.into_iter().enumerate() {
             let (shared, sender) = (shared.clone(), sender.clone());
             let thread = std::thread::Builder::new()
@@ -403,6 +402,8 @@ impl Threads {
             self.running += 1;
         }
         self.stats = Some(Stats::start(shared, opened.stats)?);
+        // Only now: a start that failed half way is not a start.
+        self.ended = Some(ended);
         Ok(())
     }
 

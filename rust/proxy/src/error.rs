@@ -16,6 +16,8 @@ pub(crate) enum Stage {
     Lookup,
     /// Having a certificate of our own.
     Identity,
+    /// Making a TLS session of it.
+    TlsConfig,
     /// Authorization, at the start or after a change.
     Policy,
     /// The TCP connection to the next hop.
@@ -79,6 +81,7 @@ impl Error {
         match self.stage {
             Stage::Policy => ResponseFlag::Deny,
             Stage::Identity => ResponseFlag::IdentityError,
+            Stage::TlsConfig => ResponseFlag::TlsFailure,
             Stage::DialTimeout => ResponseFlag::NetworkPolicy,
             Stage::Tunnel => ResponseFlag::H2HandshakeFailure,
             Stage::Drain => ResponseFlag::None,

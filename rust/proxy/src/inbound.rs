@@ -101,7 +101,7 @@ impl Peer {
         let certificate = self.worker.certificate(&workload.identity()).await?;
         Session::server(certificate.server()).map_err(|error| {
             let text = format!("tls error: {error}");
-            Error::new(Stage::Identity, Side::Local, "tls_config", text)
+            Error::new(Stage::TlsConfig, Side::Local, "tls_config", text)
         })
     }
 
@@ -168,12 +168,7 @@ impl Refusal {
 
 impl Request {
     async fn serve(self) {
-        let handled = tokio::select! {
-            biased;
-            error = self.registration.cut() => Err(Refusal { status: 503, error, record: None }),
-            handled = self.handle() => handled,
-        };
-        match handled {
+        match self.handle().await {
             Ok((application, record)) => self.relay(application, record).await,
             Err(refusal) => self.refuse(refusal),
         }
@@ -198,17 +193,41 @@ impl Request {
                 record: Some(Box::new(record)),
             });
         }
-        match self.dial(next.destination).await {
+        // Whoever asked may give up meanwhile, or policy may change.
+        let dialled = tokio::select! {
+            biased;
+            error = self.stopped() => Err(error),
+            dialled = self.dial(next.destination) => dialled,
+        };
+        match dialled {
             Ok(application) => {
                 guard(&application);
                 self.accept(&workload);
                 Ok((Rc::new(application), record))
             }
             Err(error) => Err(Refusal {
-                status: 503,
+                status: if error.stage == Stage::Policy {
+                    401
+                } else {
+                    503
+                },
                 error,
                 record: Some(Box::new(record)),
             }),
+        }
+    }
+
+    /// Resolves when the request need not be answered any more.
+    async fn stopped(&self) -> Error {
+        tokio::select! {
+            biased;
+            error = self.registration.cut() => error,
+            _ = self.stream.cut() => Error::new(
+                Stage::Relay,
+                Side::Downstream,
+                "cancelled",
+                "client disconnected before the connection was made",
+            ),
         }
     }
 

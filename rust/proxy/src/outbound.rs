@@ -88,12 +88,7 @@ impl From<Error> for Failed {
 
 impl Connection {
     async fn run(self, way: &WayIn) {
-        let opened = tokio::select! {
-            biased;
-            error = self.registration.cut() => Err((error.into(), None)),
-            opened = self.open(way) => opened,
-        };
-        match opened {
+        match self.open(way).await {
             Ok((upstream, record)) => {
                 if way
                     .confirm(&self.application, Outcome::Succeeded)
@@ -113,10 +108,12 @@ impl Connection {
         &self,
         way: &WayIn,
     ) -> Result<(Upstream, ConnectionRecord), (Failed, Option<SocketAddr>)> {
-        let target = way
-            .target(&self.application, &self.worker)
-            .await
-            .map_err(|error| (error.into(), None))?;
+        let target = tokio::select! {
+            biased;
+            error = self.registration.cut() => Err(error),
+            target = way.target(&self.application, &self.worker) => target,
+        };
+        let target = target.map_err(|error| (error.into(), None))?;
         let address = match &target {
             Target::Address(address) => Some(*address),
             Target::Host { .. } => None,
@@ -145,11 +142,10 @@ impl Connection {
         .map_err(|error| Error::new(Stage::Lookup, Side::Local, "no_route", error.to_string()))?;
         let record =
             ConnectionRecord::outbound(&worker.shared, self.started, self.client, &source, &route);
-        let upstream = match &route {
-            Route::Hbone { .. } => self.tunnel(&source, &route).await.map(Upstream::Stream),
-            Route::Passthrough { destination, .. } => {
-                self.dial(*destination).await.map(Upstream::Socket)
-            }
+        let upstream = tokio::select! {
+            biased;
+            error = self.registration.cut() => Err(error),
+            upstream = self.reach(&source, &route) => upstream,
         };
         match upstream {
             Ok(upstream) => Ok((upstream, record)),
@@ -157,6 +153,15 @@ impl Connection {
                 error,
                 record: Some(record),
             }),
+        }
+    }
+
+    async fn reach(&self, source: &Arc<Workload>, route: &Route) -> Result<Upstream, Error> {
+        match route {
+            Route::Hbone { .. } => self.tunnel(source, route).await.map(Upstream::Stream),
+            Route::Passthrough { destination, .. } => {
+                self.dial(*destination).await.map(Upstream::Socket)
+            }
         }
     }
 

@@ -35,6 +35,9 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// What tunnels get to say goodbye in after everything was cut.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// How much longer than a client a server keeps a tunnel without streams.
+const SERVER_PATIENCE: Duration = Duration::from_secs(30);
+
 /// What a listener's connections are for.
 #[derive(Clone)]
 pub(crate) enum Purpose {
@@ -132,8 +135,15 @@ impl Worker {
     async fn drain(&self, phase: &mut watch::Receiver<Phase>) {
         self.tunnels.close_when_idle();
         let finished = async {
-            self.connections.emptied().await;
-            self.tunnels.emptied().await;
+            loop {
+                self.connections.emptied().await;
+                // Those that were made since: a connection that was being opened when the drain began dials its own.
+                self.tunnels.close_when_idle();
+                self.tunnels.emptied().await;
+                if self.connections.len() == 0 {
+                    return;
+                }
+            }
         };
         tokio::select! {
             () = finished => return,
@@ -280,6 +290,9 @@ impl Worker {
         loop {
             sleep(self.pool.sweep_interval()).await;
             self.pool.sweep();
+            // A little later than a client of ours would do it itself.
+            let idle = self.shared.settings.pool.idle + SERVER_PATIENCE;
+            self.tunnels.close_idle(idle);
         }
     }
 }

@@ -18,7 +18,11 @@ pub(crate) async fn abort(socket: Rc<TcpStream>, patience: Duration) {
     let deadline = Instant::now() + patience;
     let mut pause = LOOK;
     // There is no readiness event for an empty send queue.
-    while sys::unsent_bytes(&*socket).unwrap_or(0) > 0 && Instant::now() < deadline {
+    // There is no waiting for a connection that is gone: what it did not take stays in its queue for ever.
+    while sys::unsent_bytes(&*socket).unwrap_or(0) > 0
+        && socket.peer_addr().is_ok()
+        && Instant::now() < deadline
+    {
         sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(100));
     }

@@ -75,6 +75,10 @@ impl<'c> Halves<'c> {
                         let _ = timeout(PATIENCE, &mut down).await;
                     }
                     if self.stream.answered_in_full() {
+                        if !up_done {
+                            // Closing over unread bytes would be a RST that overtakes the answer.
+                            let _ = timeout(PATIENCE, self.discard()).await;
+                        }
                         return RelayEnd::Finished;
                     }
                     return self.cut_by(end);
@@ -100,6 +104,18 @@ impl<'c> Halves<'c> {
             let _ = timeout(PATIENCE, up).await;
         }
         end
+    }
+
+    /// Reads what nobody wants, until the application ends.
+    async fn discard(&self) {
+        while self.application.readable().await.is_ok() {
+            match scratch::with(|buffer| self.application.try_read(buffer)) {
+                Ok(0) => return,
+                Ok(_) => tokio::task::yield_now().await,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
     }
 
     async fn upload(&self) -> Result<(), RelayEnd> {

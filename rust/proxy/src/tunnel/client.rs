@@ -42,7 +42,7 @@ impl Dialer {
     ) -> Result<Rc<Tunnel>, Error> {
         let session = session.map_err(|error| {
             Error::new(
-                Stage::Identity,
+                Stage::TlsConfig,
                 Side::Local,
                 "tls_config",
                 format!("tls error: {error}"),

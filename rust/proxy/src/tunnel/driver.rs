@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::state::{Phase, Request, State, Tunnel, TunnelEnd, Wire};
+use crate::random::Random;
 use crate::scratch;
 use crate::sys;
 
@@ -47,6 +48,20 @@ struct Deadlines {
     incomplete: Option<Instant>,
     /// The phase for which the alarm was set.
     phase: Discriminant<Phase>,
+    random: Random,
+}
+
+/// Ends the tunnel even if its task panics: nobody may wait for a tunnel that nobody drives.
+struct Driven<'t>(&'t Tunnel);
+
+impl Drop for Driven<'_> {
+    fn drop(&mut self) {
+        if let Ok(mut state) = self.0.state.try_borrow_mut()
+            && !matches!(state.phase, Phase::Ended(_))
+        {
+            state.end(TunnelEnd::Io(io::Error::other("internal error")));
+        }
+    }
 }
 
 impl Tunnel {
@@ -58,6 +73,7 @@ impl Tunnel {
         mut on_request: impl FnMut(&Rc<Self>, Request),
         on_end: impl FnOnce(&TunnelEnd),
     ) {
+        let _driven = Driven(&self);
         let mut deadlines = Deadlines::new(timeouts);
         // A client speaks first: this writes its hello.
         let greeting = self.state.borrow_mut().ingest(&mut []);
@@ -284,6 +300,7 @@ impl Deadlines {
             awaiting_pong: false,
             incomplete: None,
             phase: discriminant(&Phase::Handshake),
+            random: Random::new(),
         }
     }
 
@@ -343,7 +360,9 @@ impl Deadlines {
         if self.awaiting_pong {
             return Some(TunnelEnd::PingTimeout);
         }
-        state.wire.engine.ping(*b"ztunnel!");
+        // Not to be guessed, or a peer that never reads could answer it blindly.
+        let payload = self.random.next().to_be_bytes();
+        state.wire.engine.ping(payload);
         self.awaiting_pong = true;
         self.ping = now + self.timeouts.ping_timeout;
         None

@@ -46,8 +46,13 @@ struct Entry {
 impl Entry {
     /// Streams at once in one tunnel: ours, or less if the peer has told us so.
     fn stream_limit(&self, ours: usize) -> usize {
-        let told = self.tunnels.iter().map(|tunnel| tunnel.peer_stream_limit());
-        told.min().map_or(ours, |told| ours.min(told))
+        // A limit of 0 in one tunnel may be for a moment (RFC 9113 §5.1.2); in all of them it is the peer's word.
+        let mut told = self.tunnels.iter().map(|tunnel| tunnel.peer_stream_limit());
+        match told.clone().filter(|told| *told > 0).min() {
+            Some(told) => ours.min(told),
+            None if told.next().is_some() => 0,
+            None => ours,
+        }
     }
 }
 
@@ -124,7 +129,7 @@ impl TunnelPool {
         session: &impl Fn() -> Result<Session, TlsError>,
     ) -> Result<Checkout, Error> {
         let mut reused = true;
-        loop {
+        for _ in 0..ATTEMPTS {
             if let Some(stream) = self.open_now(key, head)? {
                 return Ok(Checkout { stream, reused });
             }
@@ -137,6 +142,7 @@ impl TunnelPool {
                 Ok(None) | Err(_) => return Err(drained()),
             }
         }
+        Err(crowded(key.peer))
     }
 
     fn open_now(&self, key: &PoolKey, head: &RequestHead) -> Result<Option<TunnelStream>, Error> {
@@ -169,7 +175,11 @@ impl TunnelPool {
     ) -> watch::Receiver<Outcome> {
         let mut entries = self.entries.borrow_mut();
         let entry = entries.entry(key.clone()).or_default();
-        let limit = entry.stream_limit(self.max_streams);
+        // A dial whose task is gone will never tell.
+        entry
+            .dials
+            .retain(|dial| dial.outcome.has_changed().is_ok());
+        let limit = entry.stream_limit(self.max_streams).max(1);
         if let Some(dial) = entry.dials.iter_mut().find(|dial| dial.waiting < limit) {
             dial.waiting += 1;
             return dial.outcome.clone();
@@ -238,6 +248,16 @@ fn no_streams(peer: SocketAddr) -> Error {
     )
 }
 
+/// Others took every place of every tunnel that was made meanwhile.
+fn crowded(peer: SocketAddr) -> Error {
+    Error::new(
+        Stage::Tunnel,
+        Side::Upstream,
+        "crowded",
+        format!("h2 failed: no free stream after {ATTEMPTS} new tunnels: {peer}"),
+    )
+}
+
 fn drained() -> Error {
-    Error::new(Stage::Drain, Side::Local, "drain", "pool draining")
+    Error::new(Stage::Connect, Side::Local, "drain", "pool draining")
 }

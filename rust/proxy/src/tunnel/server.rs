@@ -32,6 +32,9 @@ impl Serving<'_> {
     ) {
         let tunnel = Tunnel::new(hbone::Connection::new(self.engine), session);
         let _member = self.tunnels.add(tunnel.clone());
+        if self.tunnels.is_leaving() {
+            tunnel.close_when_idle();
+        }
         let count = async {
             let outcome = tunnel.established().await;
             self.metrics

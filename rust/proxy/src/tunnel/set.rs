@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use super::state::Tunnel;
 
@@ -13,6 +14,7 @@ use super::state::Tunnel;
 pub(crate) struct TunnelSet {
     tunnels: RefCell<HashMap<u64, Rc<Tunnel>>>,
     next: Cell<u64>,
+    leaving: Cell<bool>,
     waiting: RefCell<Option<Waker>>,
 }
 
@@ -37,9 +39,31 @@ impl TunnelSet {
         self.tunnels.borrow().len()
     }
 
-    /// Asks every tunnel to end once its streams have ended.
+    /// Asks every tunnel to end once its streams have ended; peers' tunnels that come later are asked at once.
     pub(crate) fn close_when_idle(&self) {
+        self.leaving.set(true);
         self.each(Tunnel::close_when_idle);
+    }
+
+    /// A successor has taken over the listener: tunnels that come from now on are its.
+    #[cfg(test)]
+    pub(super) fn succeed(&self) {
+        self.leaving.set(false);
+    }
+
+    /// Whether the worker is draining.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.get()
+    }
+
+    /// Asks tunnels to end that have carried nothing for long.
+    pub(crate) fn close_idle(&self, longer_than: Duration) {
+        self.each(|tunnel| {
+            let idle = tunnel.idle_since().map(|since| since.elapsed());
+            if idle.is_some_and(|idle| idle >= longer_than) {
+                tunnel.close_when_idle();
+            }
+        });
     }
 
     /// Ends every tunnel now.

@@ -172,7 +172,10 @@ impl Tunnel {
             let mut state = self.state.borrow_mut();
             match &state.phase {
                 Phase::Handshake => {
-                    state.watchers.push(context.waker().clone());
+                    let waker = context.waker();
+                    if !state.watchers.iter().any(|known| known.will_wake(waker)) {
+                        state.watchers.push(waker.clone());
+                    }
                     std::task::Poll::Pending
                 }
                 Phase::Preface | Phase::Open => std::task::Poll::Ready(Ok(())),
@@ -251,9 +254,12 @@ impl Wire {
         }
     }
 
-    /// Encrypts what the engine wants said.
+    /// Encrypts what the engine wants said, unless the socket takes nothing: then the engine keeps it, and its own bound
+    /// on unsent answers holds against a peer that asks and never reads. `send` comes here only when there is room, so
+    /// no DATA header can overtake what waits.
     pub(super) fn encrypt_control(&mut self) -> Result<(), TunnelEnd> {
-        if self.tls.is_handshaking() || self.engine.output().is_empty() {
+        let full = self.outgoing.waiting().len() >= OUTGOING_HIGH;
+        if full || self.tls.is_handshaking() || self.engine.output().is_empty() {
             return Ok(());
         }
         let output = self.engine.output();
@@ -324,7 +330,7 @@ impl State {
     }
 
     fn wake_watchers(&mut self) {
-        for waker in self.watchers.drain(..) {
+        for waker in std::mem::take(&mut self.watchers) {
             waker.wake();
         }
     }

@@ -53,6 +53,7 @@ struct Peer {
     address: SocketAddr,
     tunnels: Rc<TunnelSet>,
     accepted: Rc<Cell<usize>>,
+    running: Rc<Cell<usize>>,
     ends: tokio::sync::mpsc::UnboundedReceiver<(String, bool)>,
 }
 
@@ -75,6 +76,8 @@ impl World {
         let certificate = self.authority.certificate(SERVER);
         let (metrics, tunnels) = (self.metrics.clone(), Rc::new(TunnelSet::default()));
         let accepted = Rc::new(Cell::new(0));
+        let served = Rc::new(Cell::new(0));
+        let running = served.clone();
         let (report, ends) = tokio::sync::mpsc::unbounded_channel();
         let (set, count) = (tunnels.clone(), accepted.clone());
         spawn_local(async move {
@@ -83,6 +86,7 @@ impl World {
                 count.set(count.get() + 1);
                 let session = Session::server(certificate.server()).unwrap();
                 let (metrics, set, report) = (metrics.clone(), set.clone(), report.clone());
+                let running = served.clone();
                 spawn_local(async move {
                     let serving = Serving {
                         engine: hbone::Config {
@@ -96,6 +100,7 @@ impl World {
                     let on_end = |end: &TunnelEnd, established| {
                         let _ = report.send((end.to_string(), established));
                     };
+                    let keep = |stream, request: Request| keep(stream, &request, &running);
                     serving.serve(socket, session, keep, on_end).await;
                 });
             }
@@ -104,6 +109,7 @@ impl World {
             address,
             tunnels,
             accepted,
+            running,
             ends,
         }
     }
@@ -122,11 +128,18 @@ impl World {
     }
 }
 
+/// A request for this address makes the peer's handler panic.
+const FATAL: &str = "10.6.6.6:1";
+
 /// Answers 200 and holds the stream until the other side has ended it.
-fn keep(stream: TunnelStream, _: Request) {
+fn keep(stream: TunnelStream, request: &Request, running: &Rc<Cell<usize>>) {
+    assert_ne!(request.head.authority.as_deref(), Some(FATAL));
+    running.set(running.get() + 1);
+    let running = running.clone();
     spawn_local(async move {
         stream.respond(&ResponseHead::status(200), false);
         while !matches!(stream.inbox().await, Inbox::Finished | Inbox::Cut(_)) {}
+        running.set(running.get() - 1);
     });
 }
 
@@ -310,6 +323,7 @@ fn after_goaway_running_streams_go_on_and_new_ones_use_another_tunnel() {
         let (pool, own) = (world.pool(100, SOON), world.authority.certificate(CLIENT));
         let running = open(&pool, peer.address, &own).await.unwrap();
         peer.tunnels.close_when_idle();
+        peer.tunnels.succeed();
         let other = loop {
             let other = open(&pool, peer.address, &own).await.unwrap();
             if !Rc::ptr_eq(other.tunnel(), running.tunnel()) {
@@ -436,4 +450,21 @@ async fn handshake(peer: SocketAddr, own: &WorkloadCertificate) -> (TcpStream, S
         }
         assert_ne!(socket.read_buf(&mut incoming).await.unwrap(), 0);
     }
+}
+
+#[test]
+fn a_panic_in_a_tunnels_task_ends_its_streams_on_both_sides() {
+    play(async {
+        let world = World::new();
+        let peer = world.peer(patient(), 200).await;
+        let (pool, own) = (world.pool(100, SOON), world.authority.certificate(CLIENT));
+        let opened = open(&pool, peer.address, &own).await.unwrap();
+        assert_eq!(peer.running.get(), 1);
+        let head = RequestHead::connect(FATAL, Fields::default());
+        let _fatal = opened.tunnel().open(&head).unwrap();
+        assert!(matches!(opened.cut().await, StreamEnd::Lost(_)));
+        while peer.running.get() > 0 {
+            tokio::task::yield_now().await;
+        }
+    });
 }
