@@ -113,6 +113,24 @@ def test_node_without_connections_ends_at_once(tmp_path: Path) -> None:
             assert node.terminate(within=GRACE + 2) == 0
 
 
+def test_connection_that_is_being_made_does_not_hold_the_drain_up(tmp_path: Path) -> None:
+    """Its tunnel comes after the drain has begun, and nobody would end it when the connection has ended."""
+    with nodes(tmp_path, drain=LONG) as pair:
+        pair.far.signal(signal.SIGSTOP)
+        client = pair.application.adopts(direct(pair.near.forwards[pair.target]))
+        eventually(
+            lambda: pair.near.metrics().total("istio_tcp_sockets_open", reporter="source") == 1,
+            "the near node has taken the connection",
+        )
+        begins_to_drain(pair.near)
+        pair.far.signal(signal.SIGCONT)
+        server = pair.application.accepts()
+        server.says(b"answered").closes()
+        client.finishes()
+        assert client.hears() == Heard(b"answered", "FIN")
+        assert pair.near.wait(within=GRACE + 2) == 0
+
+
 def test_draining_near_node_refuses_new_connections(tmp_path: Path) -> None:
     with nodes(tmp_path, drain=LONG) as pair:
         client, server = pair.connects()

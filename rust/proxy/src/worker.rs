@@ -138,7 +138,7 @@ impl Worker {
             loop {
                 self.connections.emptied().await;
                 // Those that were made since: a connection that was being opened when the drain began dials its own.
-                self.tunnels.close_when_idle();
+                self.tunnels.close_all_when_idle();
                 self.tunnels.emptied().await;
                 if self.connections.len() == 0 {
                     return;

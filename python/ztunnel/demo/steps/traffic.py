@@ -84,8 +84,12 @@ def the_wire(stage: Stage, story: Story) -> None:
         f"the same file past the same tap without a tunnel: {mib(plain.total)}\n"
         f"marker seen: {plain.found} times",
     )
+    # On a real wire TCP may send a segment twice.
+    as_often = (
+        plain.found >= payload.markers if stage.places.captured else plain.found == payload.markers
+    )
     expect(
-        plain.found == payload.markers,
+        as_often,
         f"the control: the tap should see the marker {payload.markers} times: {plain.found}",
     )
 

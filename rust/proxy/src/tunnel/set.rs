@@ -39,9 +39,19 @@ impl TunnelSet {
         self.tunnels.borrow().len()
     }
 
-    /// Asks every tunnel to end once its streams have ended; peers' tunnels that come later are asked at once.
+    /// Asks tunnels to end once their streams have ended; peers' tunnels that come later are asked at once. Not those
+    /// that are being dialled: a connection waits for each.
     pub(crate) fn close_when_idle(&self) {
         self.leaving.set(true);
+        self.each(|tunnel| {
+            if !tunnel.is_being_dialled() {
+                tunnel.close_when_idle();
+            }
+        });
+    }
+
+    /// Asks every tunnel to end once its streams have ended: no connection is left that could want one.
+    pub(crate) fn close_all_when_idle(&self) {
         self.each(Tunnel::close_when_idle);
     }
 

@@ -226,6 +226,12 @@ impl Tunnel {
             .then_some(state.idle_since)
     }
 
+    /// Whether it is a client's that is not agreed yet.
+    pub(super) fn is_being_dialled(&self) -> bool {
+        let state = self.state.borrow();
+        matches!(state.phase, Phase::Handshake) && state.wire.engine.role() == hbone::Role::Client
+    }
+
     /// Ends the tunnel in order once its streams have ended; as a server, tells the peer to use another one.
     pub(crate) fn close_when_idle(&self) {
         let mut state = self.state.borrow_mut();
