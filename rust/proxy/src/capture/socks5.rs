@@ -1,7 +1,7 @@
 //! SOCKS5 as a conversation: the client's bytes in, our replies and the wanted target out (RFC 1928).
 //!
 //! Knows no socket, no clock and no mesh. The shell gives it what it read, writes what it is told to, dials,
-//! and only then sends the final [`reply`]; the deadline is the shell's as well. CONNECT without
+//! and only then sends the final [`reply()`]; the deadline is the shell's as well. CONNECT without
 //! authentication is all there is: BIND, UDP and passwords are refused.
 //!
 //! ```text
@@ -40,7 +40,7 @@ pub enum Step {
     NeedMore,
     /// Write these bytes, then go on with the rest of the input.
     Reply(&'static [u8]),
-    /// Dial this, then send [`reply`]; `receive` must not be called again.
+    /// Dial this, then send [`reply()`]; `receive` must not be called again.
     Target(Target),
 }
 
