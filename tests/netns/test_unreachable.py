@@ -93,6 +93,7 @@ def test_a_closed_port_of_a_pod_is_refused(pair: Pair) -> None:
 
 def test_curl_says_what_happened(pair: Pair) -> None:
     done = pair.client.host.run("curl", "-sS", f"http://{pair.server.address}:8099/")
-    # 56: failure in receiving; an empty answer (52) would be what a FIN looks like.
-    assert done.returncode == 56, done
-    assert "reset by peer" in done.stderr
+    # 56: failure in receiving; 7 if the reset comes before curl has looked at its connect. An empty answer (52) would be
+    # what a FIN looks like.
+    assert done.returncode in {7, 56}, done
+    assert done.returncode == 7 or "reset by peer" in done.stderr
