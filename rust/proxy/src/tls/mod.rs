@@ -11,6 +11,7 @@
 //! | `store` | which credentials are in use now |
 //! | `config` | versions, suites, groups, ALPN: the same for every connection |
 //! | `verify` | is the peer who it must be |
+//! | `record` | what surrounds a payload on the wire |
 //! | `session` | one connection as bytes in, bytes out |
 //! | `error` | why a connection ended, for the log and for the metric |
 
@@ -19,6 +20,7 @@ mod config;
 mod credentials;
 mod error;
 mod keys;
+mod record;
 mod session;
 mod store;
 mod verify;
@@ -31,6 +33,7 @@ pub use config::{ClientConfig, ServerConfig};
 pub use credentials::{CertificateDump, CredentialError, WorkloadCertificate};
 pub use error::TlsError;
 pub use keys::{KeyError, PrivateKey};
+pub use record::{RECORD_HEADER, RECORD_PAYLOAD, RECORD_TRAILER};
 pub use session::{Facts, Session};
 pub use store::{CredentialStore, NoCredential};
 pub use verify::VerifyError;

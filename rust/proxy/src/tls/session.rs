@@ -13,6 +13,7 @@ use rustls_pki_types::{IpAddr, Ipv4Addr, ServerName};
 
 use super::config::{ClientConfig, ServerConfig};
 use super::error::TlsError;
+use super::record::{RECORD_HEADER, RECORD_PAYLOAD, RECORD_TRAILER};
 use super::verify::spiffe_name;
 use engine::{Engine, Job, Step};
 
@@ -87,6 +88,8 @@ impl Session {
     /// next. That is less than one record (16.7 KiB) once the handshake is over; during it, at most 64 KiB, and
     /// 8 KiB before a server has read the client's hello.
     ///
+    /// Each plaintext lies inside `incoming`, behind the one before: decrypted where it arrived.
+    ///
     /// Plaintext can come in the very call that ends the handshake: by then the peer is verified.
     ///
     /// # Errors
@@ -134,6 +137,27 @@ impl Session {
             return self.check_alive();
         }
         self.write(Job::Encrypt(plaintext), outgoing)
+    }
+
+    /// Seals one record of application data where it lies: `record` is [`RECORD_HEADER`] free bytes, 1 to
+    /// [`RECORD_PAYLOAD`] bytes of payload, and [`RECORD_TRAILER`] free bytes.
+    ///
+    /// What is appended to `ahead`, a key update, must go to the peer in front of this record and behind those
+    /// that were sealed earlier.
+    ///
+    /// # Errors
+    /// [`TlsError::Misuse`] during the handshake, after [`Session::close`], and when `record` has another size.
+    pub fn seal(&mut self, record: &mut [u8], ahead: &mut Vec<u8>) -> Result<(), TlsError> {
+        let payload = record.len().saturating_sub(RECORD_HEADER + RECORD_TRAILER);
+        if !(1..=RECORD_PAYLOAD).contains(&payload) {
+            return Err(TlsError::Misuse("not the size of a record"));
+        }
+        let mut sealed = Vec::new();
+        self.encrypt(&record[RECORD_HEADER..][..payload], &mut sealed)?;
+        let (update, sealed) = sealed.split_at(sealed.len() - record.len());
+        ahead.extend_from_slice(update);
+        record.copy_from_slice(sealed);
+        Ok(())
     }
 
     /// Appends `close_notify`: nothing of ours follows. What the peer sends is still received.

@@ -12,6 +12,7 @@ use rustls::unbuffered::{
 use rustls::{CommonState, Error};
 
 use super::TlsError;
+use crate::tls::record::{RECORD_HEADER, RECORD_PAYLOAD, RECORD_TRAILER};
 
 /// Boxed: a session moves between tasks and tables more often than it is built.
 pub(super) enum Engine {
@@ -50,20 +51,25 @@ impl Engine {
         outgoing: &mut Vec<u8>,
         plaintext: &mut impl FnMut(&[u8]),
     ) -> (usize, Result<Step, TlsError>) {
-        match self {
+        let mut text = Vec::new();
+        let (done, step) = match self {
             Self::Client(connection) => settle(
                 connection.process_tls_records(incoming),
                 job,
                 outgoing,
-                plaintext,
+                &mut text,
             ),
             Self::Server(connection) => settle(
                 connection.process_tls_records(incoming),
                 job,
                 outgoing,
-                plaintext,
+                &mut text,
             ),
+        };
+        if !text.is_empty() {
+            plaintext(put_back(incoming, done, &text));
         }
+        (done, step)
     }
 
     /// After an error the alert still lies in the connection. It may be asked for that and nothing else: its
@@ -83,7 +89,7 @@ fn settle<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     job: Job<'_>,
     outgoing: &mut Vec<u8>,
-    plaintext: &mut impl FnMut(&[u8]),
+    text: &mut Vec<u8>,
 ) -> (usize, Result<Step, TlsError>) {
     let UnbufferedStatus { mut discard, state } = status;
     let step = match state {
@@ -93,9 +99,7 @@ fn settle<Data>(
                 match record {
                     Ok(record) => {
                         discard += record.discard;
-                        if !record.payload.is_empty() {
-                            plaintext(record.payload);
-                        }
+                        text.extend_from_slice(record.payload);
                     }
                     Err(error) => step = Err(error.into()),
                 }
@@ -127,6 +131,15 @@ fn settle<Data>(
         Err(error) => Err(error.into()),
     };
     (discard, step)
+}
+
+/// rustls has decrypted in place and then given us a copy; the caller wants to know where the bytes lie. `text` is
+/// one record's, the last of the `done` bytes that are consumed.
+fn put_back<'a>(incoming: &'a mut [u8], done: usize, text: &[u8]) -> &'a [u8] {
+    let end = done - RECORD_TRAILER;
+    let place = &mut incoming[end - text.len()..end];
+    place.copy_from_slice(text);
+    place
 }
 
 /// Lets `write` fill `size` bytes at the end of `outgoing`, more if it asks for more.
@@ -179,14 +192,12 @@ impl From<EncryptError> for Unwritten {
     }
 }
 
-/// Header, content type and tag around each payload (RFC 8446 §5.2, AES-GCM).
-pub(super) const RECORD_OVERHEAD: usize = 5 + 1 + 16;
-/// Largest payload of a record (RFC 8446 §5.1).
-const MAX_PAYLOAD: usize = 16 * 1024;
+/// What stands around each payload.
+pub(super) const RECORD_OVERHEAD: usize = RECORD_HEADER + RECORD_TRAILER;
 /// An encrypted alert.
 pub(super) const ALERT_RECORD: usize = 2 + RECORD_OVERHEAD;
 
 /// Exact unless a key update goes in front.
 pub(super) fn encrypted_len(plaintext: usize) -> usize {
-    plaintext + plaintext.div_ceil(MAX_PAYLOAD) * RECORD_OVERHEAD
+    plaintext + plaintext.div_ceil(RECORD_PAYLOAD) * RECORD_OVERHEAD
 }

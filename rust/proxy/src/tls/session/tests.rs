@@ -101,6 +101,55 @@ fn records_are_full_and_nothing_is_reserved_in_vain() {
 }
 
 #[test]
+fn a_record_sealed_where_it_lies_is_the_same_to_the_peer() {
+    let (mut client, mut server) = tunnel();
+    let mut heard = Vec::new();
+    for len in [1, 9, 16_384] {
+        let text = pattern(len);
+        let mut record = vec![0; RECORD_HEADER + len + RECORD_TRAILER];
+        record[RECORD_HEADER..][..len].copy_from_slice(&text);
+        let mut ahead = Vec::new();
+        client.session.seal(&mut record, &mut ahead).unwrap();
+        assert!(ahead.is_empty());
+        server.take(&record);
+        client.say(b"and so on");
+        carry_whole(&mut client, &mut server);
+        heard.extend_from_slice(&text);
+        heard.extend_from_slice(b"and so on");
+    }
+    assert!(server.heard == heard);
+    for len in [0, 22, 22 + 16_385] {
+        let wrong = client.session.seal(&mut vec![0; len], &mut Vec::new());
+        assert_eq!(wrong.unwrap_err().reason(), "misuse", "{len}");
+    }
+}
+
+#[test]
+fn plaintext_lies_where_its_record_arrived() {
+    let (mut client, mut server) = tunnel();
+    for len in [1, 100, 40_000] {
+        client.say(&pattern(len));
+    }
+    let mut bytes = std::mem::take(&mut client.outbox);
+    let start = bytes.as_ptr() as usize;
+    let mut places = Vec::new();
+    let mut note = |text: &[u8]| places.push((text.as_ptr() as usize - start, text.to_vec()));
+    let done = server
+        .session
+        .receive(&mut bytes, &mut Vec::new(), &mut note)
+        .unwrap();
+    assert_eq!(done, bytes.len());
+    let (mut end, mut heard) = (0, 0);
+    for (at, text) in places {
+        assert!(at >= end + RECORD_HEADER);
+        assert!(bytes[at..][..text.len()] == text);
+        end = at + text.len() + RECORD_TRAILER;
+        heard += text.len();
+    }
+    assert_eq!((end, heard), (done, 40_101));
+}
+
+#[test]
 fn what_is_already_to_be_sent_stays_in_front() {
     let (mut client, mut server) = tunnel();
     client.say(b"first ");
