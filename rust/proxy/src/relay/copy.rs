@@ -14,6 +14,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::io::{read_available, write_available};
 use super::{LAST_BYTES, PATIENCE, RelayEnd};
 use crate::connection::Flow;
 use crate::error::{Error, Side, Stage};
@@ -128,7 +129,7 @@ impl Half<'_> {
             }
             while !rest.is_empty() {
                 self.await_writable().await?;
-                match self.to.try_write(&rest) {
+                match write_available(self.to, &rest) {
                     Ok(n) => {
                         self.flow.add(n);
                         rest.drain(..n);
@@ -161,7 +162,7 @@ impl Half<'_> {
 
     /// Reads once and writes what fits; the remainder goes to `rest`.
     fn step(&self, buffer: &mut [u8], rest: &mut Vec<u8>) -> Result<usize, Step> {
-        let read = match self.from.try_read(buffer) {
+        let read = match read_available(self.from, buffer) {
             Ok(n) => n,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(Step::Again),
             Err(error) => return Err(Step::Failed(self.read_failed(&error))),
@@ -169,7 +170,7 @@ impl Half<'_> {
         if read == 0 {
             return Ok(0);
         }
-        let written = match self.to.try_write(&buffer[..read]) {
+        let written = match write_available(self.to, &buffer[..read]) {
             Ok(n) => n,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(error) => return Err(Step::Failed(self.write_failed(&error))),

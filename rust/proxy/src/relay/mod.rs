@@ -7,6 +7,7 @@
 pub(crate) mod abort;
 pub(crate) mod copy;
 pub(crate) mod halves;
+pub(crate) mod io;
 
 use std::time::Duration;
 
@@ -32,4 +33,4 @@ pub(crate) enum RelayEnd {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -40,7 +40,8 @@ enum Way {
 
 const WAYS: [Way; 2] = [Way::Plain, Way::Tunnel];
 
-async fn pair() -> (TcpStream, TcpStream) {
+/// Two ends of a connection on loopback.
+pub(crate) async fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (connected, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());

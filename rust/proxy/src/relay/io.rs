@@ -1,0 +1,58 @@
+//! Reads and writes that tell the runtime when there is no more to come, without asking the kernel a second time.
+//!
+//! A read that fills less than its buffer has emptied the socket, a write that is cut short has filled it: the next call
+//! could only say EAGAIN. Not for waiting: callers wait for readiness, then come here.
+
+use std::io::{self, Read};
+
+use socket2::{SockRef, Socket};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+/// Reads what is there, at most a buffer full; 0 is the end. After less than that the socket counts as empty.
+///
+/// An end that is already known stays known: the runtime keeps it apart from readiness. The one thing that also cuts a
+/// read short is TCP's urgent mark; what lies behind it comes with the next segment.
+pub(crate) fn read_available(socket: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let wanted = buffer.len();
+    attempt(socket, Interest::READABLE, wanted, |mut socket| {
+        socket.read(buffer)
+    })
+}
+
+/// Writes what fits now. After less than everything the socket counts as full.
+pub(crate) fn write_available(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    let wanted = bytes.len();
+    attempt(socket, Interest::WRITABLE, wanted, |socket| {
+        // A peer that is gone is an error, not a signal that could end the process.
+        socket.send_with_flags(bytes, libc::MSG_NOSIGNAL)
+    })
+}
+
+/// One system call that moves up to `wanted` bytes; fewer are proof that the socket is not ready any more.
+///
+/// For calls that [`read_available`] and [`write_available`] do not know, such as vectored ones. Writes want
+/// MSG_NOSIGNAL: with socket2's plain ones a peer that is gone could end the process.
+pub(crate) fn attempt(
+    socket: &TcpStream,
+    interest: Interest,
+    wanted: usize,
+    call: impl FnOnce(&Socket) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut moved = 0;
+    let tried = socket.try_io(interest, || {
+        moved = call(&SockRef::from(socket))?;
+        // Nothing at all is an end, which does not pass.
+        if 0 < moved && moved < wanted {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(())
+    });
+    match tried {
+        Err(error) if moved == 0 => Err(error),
+        Err(_) | Ok(()) => Ok(moved),
+    }
+}
+
+#[cfg(test)]
+mod tests;
