@@ -19,4 +19,4 @@ pub use connect::{Fields, RequestHead, ResponseHead};
 pub use connection::{Config, Connection, Event, Received, Role, Side};
 pub use error::{Error, ErrorCode, Fault, OpenError, Reason, UseError};
 pub use limits::{Flood, Limits};
-pub use stream::StreamId;
+pub use stream::{StreamId, StreamMap};

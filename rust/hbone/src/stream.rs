@@ -10,8 +10,9 @@
 //! ```
 //! Knows the states and the two windows and nothing of frames or who we are; `connection` feeds it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::flow::{ReceiveWindow, SendWindow};
 
@@ -23,6 +24,32 @@ impl StreamId {
     /// The number as on the wire.
     pub fn value(self) -> u32 {
         self.0
+    }
+}
+
+/// Something kept for each of a connection's streams.
+pub type StreamMap<T> = HashMap<StreamId, T, BuildHasherDefault<NumberHasher>>;
+
+/// Spreads stream numbers over a table. Not keyed: a peer that picks colliding numbers has at most
+/// MAX_CONCURRENT_STREAMS of them in the table.
+#[derive(Clone, Debug, Default)]
+pub struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u32(u32::from(*byte));
+        }
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        // Fibonacci hashing; rotated, because the table looks at the low bits and odd times odd is odd.
+        let mixed = (self.0 ^ u64::from(number)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = mixed.rotate_left(32);
     }
 }
 

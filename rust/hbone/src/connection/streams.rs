@@ -1,11 +1,11 @@
 //! The streams of one connection: numbers, who is open, who was (RFC 9113 §5.1.1).
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 
 use super::Role;
 use crate::frame::MAX_STREAM;
-use crate::stream::{Closed, Ending, Stream};
+use crate::stream::{Closed, Ending, NumberHasher, Stream};
 
 #[derive(Clone, Debug)]
 pub(super) struct Streams {
@@ -110,28 +110,5 @@ impl Streams {
 
     pub(super) fn recall(&mut self, id: u32) -> Option<&mut Ending> {
         self.closed.recall(id)
-    }
-}
-
-/// Spreads stream numbers over the table. Not keyed: a peer that picks colliding numbers has at most
-/// MAX_CONCURRENT_STREAMS of them in the table.
-#[derive(Clone, Debug, Default)]
-struct NumberHasher(u64);
-
-impl Hasher for NumberHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u32(u32::from(*byte));
-        }
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        // Fibonacci hashing; rotated, because the table looks at the low bits and odd times odd is odd.
-        let mixed = (self.0 ^ u64::from(number)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.0 = mixed.rotate_left(32);
     }
 }

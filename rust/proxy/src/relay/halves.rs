@@ -1,41 +1,72 @@
 //! An application's socket joined to a tunnel's stream.
 //!
-//! Up: read into the worker's scratch behind room for the DATA header, sealed from there. Down: the tunnel writes
-//! into the socket by itself (`tunnel/slot.rs`); here only what it had to hold back is written, and the end.
+//! Up: read into the tunnel's outgoing records (`tunnel/outgoing.rs`). Down: the tunnel writes into the socket by itself
+//! (`tunnel/slot.rs`); here only what it had to hold back is written, and the end. One small state machine, because a
+//! node has as many of these as it has connections: no buffer, and a timer only while somebody is given time.
+//!
+//! ```text
+//!   Running ──── both sides ended ───────────────────────────────────────────▶ Finished
+//!      ├─ writing to the application failed ─▶ Emptying (what it had sent) ──▶ Reset
+//!      ├─ the stream was cut ─▶ Delivering (what is held) ──┬────────────────▶ Reset or Failed
+//!      │                             the answer was whole ──┴▶ Discarding ───▶ Finished
+//!      └─ cut by us ─────────────────────────────────────────────────────────▶ Cut
+//! ```
 
-use std::cell::Cell;
-use std::future::Future;
-use std::io;
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use hbone::ErrorCode;
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep};
 
+use super::io::{read_available, read_vectored};
 use super::{LAST_BYTES, PATIENCE, RelayEnd};
 use crate::connection::Flow;
 use crate::error::{Error, Side, Stage};
 use crate::scratch;
-use crate::tunnel::stream::{HEADROOM, Inbox};
+use crate::tunnel::stream::{Inbox, Room, SendError};
 use crate::tunnel::{StreamEnd, TunnelStream};
 
-/// Largest payload of one read: a bulk stream gets this much before the next stream has its turn.
-const CHUNK: usize = 64 * 1024;
+/// Reads of one turn before other tasks of the worker get theirs.
+const READS_PER_TURN: usize = 4;
 
 /// One application connection on one stream.
 pub(crate) struct Halves<'c> {
-    pub(crate) stream: &'c TunnelStream,
-    pub(crate) application: &'c Rc<TcpStream>,
+    stream: &'c TunnelStream,
+    application: &'c Rc<TcpStream>,
     /// Which neighbour the application is.
-    pub(crate) side: Side,
+    side: Side,
     /// Application to tunnel.
-    pub(crate) up: &'c Flow,
-    failed: Cell<bool>,
+    up: &'c Flow,
+    phase: Phase,
+    up_done: bool,
+    down_done: bool,
+    /// Writing to the application has failed. That took the error off its socket, whose end now looks like a FIN.
+    failed: bool,
+    /// Runs while somebody is given a limited time.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Listens for the application's reset where no read would find it; kept, because tokio forgets who listens when
+    /// the question is dropped.
+    failure: Option<Pin<Box<dyn Future<Output = ()>>>>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Running,
+    /// The application is gone for us; what it had said before still goes up.
+    Emptying,
+    /// The stream was cut; what was held for a slow reader comes before the end.
+    Delivering(StreamEnd),
+    /// The answer was complete before the question: closing over unread bytes would be a RST that overtakes it.
+    Discarding,
 }
 
 impl<'c> Halves<'c> {
@@ -50,160 +81,182 @@ impl<'c> Halves<'c> {
             application,
             side,
             up,
-            failed: Cell::new(false),
+            phase: Phase::Running,
+            up_done: false,
+            down_done: false,
+            failed: false,
+            timer: None,
+            failure: None,
         }
     }
 
     /// Relays until both sides have ended, one was cut, or `cut` says so.
-    pub(crate) async fn run(&self, cut: impl Future<Output = Error>) -> RelayEnd {
+    pub(crate) async fn run(mut self, cut: impl Future<Output = Error>) -> RelayEnd {
         let mut cut = pin!(cut);
-        let mut up = pin!(self.upload());
-        let mut down = pin!(self.download());
-        let (mut up_done, mut down_done) = (false, false);
-        while !(up_done && down_done) {
-            tokio::select! {
-                biased;
-                error = &mut cut => return RelayEnd::Cut(error),
-                ended = &mut down, if !down_done => match ended {
-                    Ok(()) => down_done = true,
-                    Err(end) => return self.drain_application(end, up_done, up.as_mut()).await,
-                },
-                // Before `up`, which fails for the same reason and would not wait for what is held.
-                end = self.stream.cut() => {
-                    if !down_done {
-                        // What was held for a slow reader comes before the end.
-                        let _ = timeout(PATIENCE, &mut down).await;
-                    }
-                    if self.stream.answered_in_full() {
-                        if !up_done {
-                            // Closing over unread bytes would be a RST that overtakes the answer.
-                            let _ = timeout(PATIENCE, self.discard()).await;
-                        }
-                        return RelayEnd::Finished;
-                    }
-                    return self.cut_by(end);
-                }
-                ended = &mut up, if !up_done => match ended {
-                    Ok(()) => up_done = true,
-                    Err(end) => return end,
-                },
-                () = self.application_failure(), if up_done => return RelayEnd::Reset(self.side),
+        poll_fn(|context| {
+            if let Poll::Ready(error) = cut.as_mut().poll(context) {
+                return Poll::Ready(RelayEnd::Cut(error));
             }
-        }
-        RelayEnd::Finished
+            self.poll(context)
+        })
+        .await
     }
 
-    /// The application's socket failed while we wrote to it. What it had sent before that may still wait to be read.
-    async fn drain_application(
-        &self,
-        end: RelayEnd,
-        up_done: bool,
-        up: impl Future<Output = Result<(), RelayEnd>>,
-    ) -> RelayEnd {
-        if self.failed.get() && !up_done {
-            let _ = timeout(PATIENCE, up).await;
-        }
-        end
-    }
-
-    /// Reads what nobody wants, until the application ends.
-    async fn discard(&self) {
-        while self.application.readable().await.is_ok() {
-            match scratch::with(|buffer| self.application.try_read(buffer)) {
-                Ok(0) => return,
-                Ok(_) => tokio::task::yield_now().await,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return,
-            }
-        }
-    }
-
-    async fn upload(&self) -> Result<(), RelayEnd> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<RelayEnd> {
         loop {
-            if self.await_room().await? == Room::NotNeeded {
-                self.stream.finish();
-                return Ok(());
-            }
-            if let Err(error) = self.application.readable().await {
-                return Err(self.socket_failed(&error));
-            }
-            let read = scratch::with(|buffer| {
-                // Others may have used up the connection's window while we waited for the application.
-                let room = self.stream.room_now().min(CHUNK);
-                if room == 0 {
-                    return Err(Pause::Again);
+            let next = match &self.phase {
+                Phase::Running => ready!(self.poll_running(context)),
+                Phase::Emptying => {
+                    // Whatever it comes to: the application is gone.
+                    if self.poll_upload(context).is_pending() && !self.is_late(context) {
+                        return Poll::Pending;
+                    }
+                    return Poll::Ready(RelayEnd::Reset(self.side));
                 }
-                let n = self
-                    .application
-                    .try_read(&mut buffer[HEADROOM..HEADROOM + room])
-                    .map_err(Pause::Socket)?;
-                if n > 0 {
-                    self.stream
-                        .send(&mut buffer[..HEADROOM + n])
-                        .map_err(Pause::Stream)?;
+                Phase::Delivering(end) => {
+                    let end = end.clone();
+                    let delivered = self.down_done || self.poll_download(context).is_ready();
+                    if !delivered && !self.is_late(context) {
+                        return Poll::Pending;
+                    }
+                    self.delivered(end)
                 }
-                Ok(n)
-            });
-            match read {
-                Ok(0) if self.failed.get() => return Err(RelayEnd::Reset(self.side)),
+                Phase::Discarding => {
+                    if self.poll_discard(context).is_pending() && !self.is_late(context) {
+                        return Poll::Pending;
+                    }
+                    return Poll::Ready(RelayEnd::Finished);
+                }
+            };
+            match next {
+                Step::End(end) => return Poll::Ready(end),
+                Step::Go(phase) => {
+                    self.phase = phase;
+                    self.timer = Some(Box::pin(sleep(PATIENCE)));
+                }
+            }
+        }
+    }
+
+    fn poll_running(&mut self, context: &mut Context<'_>) -> Poll<Step> {
+        if !self.down_done
+            && let Poll::Ready(ended) = self.poll_download(context)
+        {
+            match ended {
+                Ok(()) => self.down_done = true,
+                Err(_) if self.failed && !self.up_done => {
+                    return Poll::Ready(Step::Go(Phase::Emptying));
+                }
+                Err(end) => return Poll::Ready(Step::End(end)),
+            }
+        }
+        // Before `up`, which fails for the same reason and would not wait for what is held.
+        if let Poll::Ready(end) = self.stream.poll_cut(context) {
+            return Poll::Ready(Step::Go(Phase::Delivering(end)));
+        }
+        if !self.up_done
+            && let Poll::Ready(ended) = self.poll_upload(context)
+        {
+            match ended {
+                Ok(()) => self.up_done = true,
+                Err(end) => return Poll::Ready(Step::End(end)),
+            }
+        }
+        if self.up_done && self.down_done {
+            return Poll::Ready(Step::End(RelayEnd::Finished));
+        }
+        if self.up_done && self.poll_failure(context).is_ready() {
+            return Poll::Ready(Step::End(RelayEnd::Reset(self.side)));
+        }
+        Poll::Pending
+    }
+
+    /// What follows once an application has what the cut stream had brought.
+    fn delivered(&self, end: StreamEnd) -> Step {
+        match (self.stream.answered_in_full(), self.up_done) {
+            (true, false) => Step::Go(Phase::Discarding),
+            (true, true) => Step::End(RelayEnd::Finished),
+            (false, _) => Step::End(self.cut_by(end)),
+        }
+    }
+
+    /// Moves what the application says into the tunnel, until it ends.
+    fn poll_upload(&mut self, context: &mut Context<'_>) -> Poll<Result<(), RelayEnd>> {
+        for _ in 0..READS_PER_TURN {
+            match self.application.poll_read_ready(context) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.socket_failed(&error))),
+                Poll::Pending => return Poll::Pending,
+            }
+            match self.stream.poll_room(context) {
+                Ok(Room::Open) => self.unstuck(),
+                Ok(room) => return self.poll_stuck(room, context),
+                Err(end) => return Poll::Ready(Err(self.cut_by(end))),
+            }
+            let application = &**self.application;
+            match self
+                .stream
+                .send_from(|slices: &mut [IoSliceMut<'_>]| read_vectored(application, slices))
+            {
+                Ok(0) if self.failed => return Poll::Ready(Err(RelayEnd::Reset(self.side))),
                 Ok(0) => {
                     self.stream.finish();
-                    return Ok(());
+                    return Poll::Ready(Ok(()));
                 }
                 Ok(n) => self.up.add(n),
-                Err(Pause::Again) => {}
-                Err(Pause::Socket(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(Pause::Socket(error)) => return Err(self.socket_failed(&error)),
-                Err(Pause::Stream(end)) => return Err(self.cut_by(end)),
+                Err(SendError::Source(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(SendError::Source(error)) => {
+                    return Poll::Ready(Err(self.socket_failed(&error)));
+                }
+                Err(SendError::Stream(end)) => return Poll::Ready(Err(self.cut_by(end))),
             }
         }
+        // Readiness costs nothing of tokio's budget: a fast application would keep the worker to itself.
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 
-    /// Waits for room, but not for ever for an application that has reset meanwhile: nobody reads its socket while
-    /// the window is full, so only the event tells.
-    ///
-    /// An end needs no room: a FIN behind a closed window is found here, too (RFC 9113 §6.9).
-    async fn await_room(&self) -> Result<Room, RelayEnd> {
-        if self.stream.room_now() > 0 {
-            return Ok(Room::Open);
+    /// There is something to read and no room to send it. That may be the end, which needs no room (RFC 9113 §6.9), or
+    /// come before a reset, which nobody would see: then the bytes before it get limited time.
+    fn poll_stuck(&mut self, room: Room, context: &mut Context<'_>) -> Poll<Result<(), RelayEnd>> {
+        if room == Room::WindowClosed {
+            match self.is_bare_end() {
+                Ok(true) if self.failed => return Poll::Ready(Err(RelayEnd::Reset(self.side))),
+                Ok(true) => {
+                    self.stream.finish();
+                    return Poll::Ready(Ok(()));
+                }
+                Ok(false) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Err(error) => return Poll::Ready(Err(self.socket_failed(&error))),
+            }
         }
-        let room = tokio::select! {
-            biased;
-            room = self.stream.room() => Ok(room),
-            () = self.application_failure() => timeout(LAST_BYTES, self.stream.room()).await,
-            end = self.bare_end() => return end.map(|()| Room::NotNeeded),
-        };
-        match room {
-            Ok(Ok(_)) => Ok(Room::Open),
-            Ok(Err(end)) => Err(self.cut_by(end)),
-            Err(_) => Err(RelayEnd::Reset(self.side)),
+        if matches!(self.phase, Phase::Running) && self.poll_failure(context).is_ready() {
+            self.start_timer(LAST_BYTES);
+            if self.is_late(context) {
+                return Poll::Ready(Err(RelayEnd::Reset(self.side)));
+            }
         }
+        Poll::Pending
     }
 
-    /// Resolves when the application ends without a byte left to read before it.
-    async fn bare_end(&self) -> Result<(), RelayEnd> {
+    /// Whether the application has ended without a byte left to read before it.
+    fn is_bare_end(&self) -> io::Result<bool> {
+        let look = || SockRef::from(&**self.application).peek(&mut [MaybeUninit::uninit()]);
+        let peeked = self.application.try_io(Interest::READABLE, look)?;
+        Ok(peeked == 0)
+    }
+
+    /// Writes what was held for the application, until the peer's end.
+    fn poll_download(&mut self, context: &mut Context<'_>) -> Poll<Result<(), RelayEnd>> {
         loop {
-            if let Err(error) = self.application.readable().await {
-                return Err(self.socket_failed(&error));
-            }
-            let look = || SockRef::from(&**self.application).peek(&mut [MaybeUninit::uninit()]);
-            match self.application.try_io(Interest::READABLE, look) {
-                Ok(0) if self.failed.get() => return Err(RelayEnd::Reset(self.side)),
-                Ok(0) => return Ok(()),
-                // Bytes come first, and they do need room.
-                Ok(_) => std::future::pending().await,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(self.socket_failed(&error)),
-            }
-        }
-    }
-
-    async fn download(&self) -> Result<(), RelayEnd> {
-        loop {
-            match self.stream.inbox().await {
+            match ready!(self.stream.poll_inbox(context)) {
                 Inbox::Held => {
-                    if let Err(error) = self.application.writable().await {
-                        return Err(self.socket_failed(&error));
+                    if let Err(error) = ready!(self.application.poll_write_ready(context)) {
+                        return Poll::Ready(Err(self.socket_failed(&error)));
                     }
                     // `WouldBlock` only means to wait again; other failures come back as `ApplicationFailed`.
                     let _ = self.stream.write_held();
@@ -211,26 +264,64 @@ impl<'c> Halves<'c> {
                 Inbox::Finished => {
                     // Failing means that the application is gone, which its own side of the relay finds.
                     let _ = SockRef::from(&**self.application).shutdown(Shutdown::Write);
-                    return Ok(());
+                    return Poll::Ready(Ok(()));
                 }
-                Inbox::Cut(end) => return Err(self.cut_by(end)),
+                Inbox::Cut(end) => return Poll::Ready(Err(self.cut_by(end))),
                 Inbox::ApplicationFailed => {
-                    self.failed.set(true);
-                    return Err(RelayEnd::Reset(self.side));
+                    self.failed = true;
+                    return Poll::Ready(Err(RelayEnd::Reset(self.side)));
                 }
             }
         }
     }
 
-    /// Resolves when the application resets a connection of which we have read the FIN.
-    async fn application_failure(&self) {
-        loop {
-            match self.application.ready(Interest::ERROR).await {
-                Ok(ready) if ready.is_error() => return,
-                Ok(_) => tokio::task::yield_now().await,
-                Err(_) => return,
+    /// Reads what nobody wants, until the application ends.
+    fn poll_discard(&self, context: &mut Context<'_>) -> Poll<()> {
+        for _ in 0..READS_PER_TURN {
+            if ready!(self.application.poll_read_ready(context)).is_err() {
+                return Poll::Ready(());
+            }
+            let read = scratch::with(|buffer| read_available(self.application, buffer));
+            match read {
+                Ok(0) => return Poll::Ready(()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Poll::Ready(()),
             }
         }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Ready when the application has reset its connection, although nobody reads it.
+    fn poll_failure(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let application = self.application;
+        let failure = self
+            .failure
+            .get_or_insert_with(|| Box::pin(reset(application.clone())));
+        ready!(failure.as_mut().poll(context));
+        // A finished future must not be asked again; a new one finds the same.
+        self.failure = None;
+        Poll::Ready(())
+    }
+
+    /// There is room again: nobody has to be given limited time.
+    fn unstuck(&mut self) {
+        if matches!(self.phase, Phase::Running) {
+            (self.timer, self.failure) = (None, None);
+        }
+    }
+
+    fn start_timer(&mut self, limit: Duration) {
+        if self.timer.is_none() {
+            self.timer = Some(Box::pin(sleep(limit)));
+        }
+    }
+
+    /// Whether the time that was given is over; wakes when it is.
+    fn is_late(&mut self, context: &mut Context<'_>) -> bool {
+        let timer = self.timer.as_mut();
+        timer.is_some_and(|timer| timer.as_mut().poll(context).is_ready())
     }
 
     fn socket_failed(&self, error: &io::Error) -> RelayEnd {
@@ -284,16 +375,18 @@ impl<'c> Halves<'c> {
     }
 }
 
-#[derive(PartialEq, Eq)]
-enum Room {
-    /// There is some.
-    Open,
-    /// The application has ended and has nothing more to say.
-    NotNeeded,
+/// Resolves when the socket is reset.
+async fn reset(socket: Rc<TcpStream>) {
+    loop {
+        match socket.ready(Interest::ERROR).await {
+            Ok(ready) if ready.is_error() => return,
+            Ok(_) => tokio::task::yield_now().await,
+            Err(_) => return,
+        }
+    }
 }
 
-enum Pause {
-    Again,
-    Socket(io::Error),
-    Stream(StreamEnd),
+enum Step {
+    End(RelayEnd),
+    Go(Phase),
 }

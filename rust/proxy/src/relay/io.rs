@@ -3,7 +3,7 @@
 //! A read that fills less than its buffer has emptied the socket, a write that is cut short has filled it: the next call
 //! could only say EAGAIN. Not for waiting: callers wait for readiness, then come here.
 
-use std::io::{self, Read};
+use std::io::{self, IoSlice, IoSliceMut, Read};
 
 use socket2::{SockRef, Socket};
 use tokio::io::Interest;
@@ -26,6 +26,31 @@ pub(crate) fn write_available(socket: &TcpStream, bytes: &[u8]) -> io::Result<us
     attempt(socket, Interest::WRITABLE, wanted, |socket| {
         // A peer that is gone is an error, not a signal that could end the process.
         socket.send_with_flags(bytes, libc::MSG_NOSIGNAL)
+    })
+}
+
+/// [`read_available`] into several buffers, in their order.
+pub(crate) fn read_vectored(
+    socket: &TcpStream,
+    buffers: &mut [IoSliceMut<'_>],
+) -> io::Result<usize> {
+    if let [buffer] = buffers {
+        return read_available(socket, buffer);
+    }
+    let wanted = buffers.iter().map(|buffer| buffer.len()).sum();
+    attempt(socket, Interest::READABLE, wanted, |mut socket| {
+        socket.read_vectored(buffers)
+    })
+}
+
+/// [`write_available`] out of several buffers, in their order.
+pub(crate) fn write_vectored(socket: &TcpStream, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+    if let [buffer] = buffers {
+        return write_available(socket, buffer);
+    }
+    let wanted = buffers.iter().map(|buffer| buffer.len()).sum();
+    attempt(socket, Interest::WRITABLE, wanted, |socket| {
+        socket.send_vectored_with_flags(buffers, libc::MSG_NOSIGNAL)
     })
 }
 

@@ -15,8 +15,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::held;
 use super::state::{Phase, Request, State, Tunnel, TunnelEnd, Wire};
 use crate::random::Random;
+use crate::relay::io::{read_available, write_available};
 use crate::scratch;
 use crate::sys;
 
@@ -139,7 +141,7 @@ impl Tunnel {
         if leaving
             && state.is_quiet()
             && !state.wire.tls.is_handshaking()
-            && state.wire.outgoing.waiting().is_empty()
+            && state.wire.outgoing.is_empty()
         {
             return Poll::Ready(TunnelEnd::Closed);
         }
@@ -156,10 +158,13 @@ impl Tunnel {
             state.wire.engine.go_away(ErrorCode::NoError, "");
         }
         // Failing here changes nothing: the tunnel is over, only its farewell is lost.
-        let _ = state.wire.encrypt_control();
+        let _ = state.wire.stage_control();
+        let Wire { tls, outgoing, .. } = &mut state.wire;
+        let _ = outgoing.seal(tls);
         if !matches!(end, TunnelEnd::Tls(_) | TunnelEnd::Io(_)) {
-            let Wire { tls, outgoing, .. } = &mut state.wire;
-            tls.close(&mut outgoing.bytes);
+            let mut closure = Vec::new();
+            tls.close(&mut closure);
+            outgoing.put_sealed(&closure);
         }
         state.end(end)
     }
@@ -171,11 +176,12 @@ impl Tunnel {
             return;
         }
         let bytes = std::mem::take(&mut self.state.borrow_mut().wire.outgoing);
-        if bytes.waiting().is_empty() && sys::unread_bytes(socket).is_ok_and(|unread| unread == 0) {
+        let waiting = bytes.waiting();
+        if waiting.is_empty() && sys::unread_bytes(socket).is_ok_and(|unread| unread == 0) {
             return;
         }
         let farewell = async {
-            socket.write_all(bytes.waiting()).await?;
+            socket.write_all(waiting).await?;
             socket.shutdown().await?;
             let mut left = LINGER_BYTES;
             while left > 0 {
@@ -195,12 +201,17 @@ impl Tunnel {
 
 impl State {
     fn read(&mut self, context: &mut Context<'_>, socket: &TcpStream) -> Result<(), TunnelEnd> {
+        self.paused = held::is_exhausted() && self.is_holding();
+        if self.paused {
+            held::wait(context.waker());
+            return Ok(());
+        }
         for _ in 0..READS_PER_TURN {
             match socket.poll_read_ready(context) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(ready) => ready.map_err(TunnelEnd::Io)?,
             }
-            match self.read_once(|buffer| socket.try_read(buffer)) {
+            match self.read_once(|buffer| read_available(socket, buffer)) {
                 Ok(0) => return Err(self.end_of_file()),
                 Ok(_) => {}
                 Err(ReadError::Again) => {}
@@ -219,7 +230,8 @@ impl State {
         scratch::with(|buffer| {
             let kept = self.partial.len();
             buffer[..kept].copy_from_slice(&self.partial);
-            let read = match read_into(&mut buffer[kept..]) {
+            let end = buffer.len().min(kept + scratch::READ);
+            let read = match read_into(&mut buffer[kept..end]) {
                 Ok(0) => return Ok(0),
                 Ok(n) => n,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -229,17 +241,23 @@ impl State {
             };
             let filled = &mut buffer[..kept + read];
             let used = self.ingest(filled).map_err(ReadError::End)?;
-            // Never more than one record, so it always fits beside the next read.
-            self.partial.clear();
-            self.partial.extend_from_slice(&filled[used..]);
-            if self.partial.is_empty() {
-                self.partial = Vec::new();
-            }
+            self.keep(&filled[used..]);
             if self.wire.tls.peer_closed() {
                 return Err(ReadError::End(self.end_of_file()));
             }
             Ok(read)
         })
+    }
+
+    /// Keeps the start of a record for the next read. Never more than one record after the handshake, so it always fits
+    /// beside that read.
+    fn keep(&mut self, rest: &[u8]) {
+        if rest.is_empty() {
+            self.partial = Vec::new();
+        } else {
+            self.partial.clear();
+            self.partial.extend_from_slice(rest);
+        }
     }
 
     fn end_of_file(&self) -> TunnelEnd {
@@ -254,16 +272,18 @@ impl State {
 
     fn write(&mut self, context: &mut Context<'_>, socket: &TcpStream) -> Result<(), TunnelEnd> {
         loop {
-            self.wire.encrypt_control()?;
-            if self.wire.outgoing.waiting().is_empty() {
+            self.wire.stage_control()?;
+            let Wire { tls, outgoing, .. } = &mut self.wire;
+            outgoing.seal(tls).map_err(TunnelEnd::Tls)?;
+            if outgoing.is_empty() {
                 break;
             }
             match socket.poll_write_ready(context) {
                 Poll::Pending => break,
                 Poll::Ready(ready) => ready.map_err(TunnelEnd::Io)?,
             }
-            match socket.try_write(self.wire.outgoing.waiting()) {
-                Ok(n) => self.wire.outgoing.advance(n),
+            match write_available(socket, outgoing.waiting()) {
+                Ok(n) => outgoing.advance(n),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(self.why_closed(socket, error)),
             }
@@ -348,6 +368,12 @@ impl Deadlines {
                 return Some(TunnelEnd::PrefaceTimeout(self.timeouts.preface));
             }
             Phase::Handshake | Phase::Preface | Phase::Ended(_) => return None,
+            Phase::Open if state.paused => {
+                // We do not read, so an answer cannot be seen.
+                self.awaiting_pong = false;
+                self.ping = now + self.timeouts.ping_interval;
+                return None;
+            }
             Phase::Open => {}
         }
         if std::mem::take(&mut state.pong) && self.awaiting_pong {

@@ -5,6 +5,8 @@
 
 pub(crate) mod client;
 mod driver;
+mod held;
+mod outgoing;
 pub(crate) mod pool;
 mod request;
 pub(crate) mod server;

@@ -2,15 +2,17 @@
 //!
 //! Knows no socket but the application's, into which received bytes go directly while nothing is held back.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::task::Waker;
 
 use hbone::{ErrorCode, ResponseHead};
 use tokio::net::TcpStream;
 
+use super::held::Held;
 use super::state::TunnelEnd;
 use crate::connection::Flow;
+use crate::relay::io::{write_available, write_vectored};
 
 /// How a stream stopped other than by both sides saying so.
 #[derive(Clone, Debug)]
@@ -19,45 +21,6 @@ pub(crate) enum StreamEnd {
     Reset(ErrorCode),
     /// The tunnel below is gone.
     Lost(Rc<TunnelEnd>),
-}
-
-/// Bytes that were received but not delivered. Owns no memory while empty.
-#[derive(Debug, Default)]
-pub(super) struct Held {
-    bytes: Vec<u8>,
-    start: usize,
-}
-
-impl Held {
-    pub(super) fn as_slice(&self) -> &[u8] {
-        &self.bytes[self.start..]
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.bytes.len() - self.start
-    }
-
-    fn push(&mut self, bytes: &[u8]) {
-        // Compact first: a reader that keeps slightly behind would otherwise grow the buffer without end.
-        if self.start > 0 && self.start >= self.bytes.len() / 2 {
-            self.bytes.drain(..self.start);
-            self.start = 0;
-        }
-        self.bytes.extend_from_slice(bytes);
-    }
-
-    fn advance(&mut self, n: usize) {
-        self.start += n;
-        if self.start == self.bytes.len() {
-            *self = Self::default();
-        }
-    }
-
-    pub(super) fn clear(&mut self) -> usize {
-        let held = self.len();
-        *self = Self::default();
-        held
-    }
 }
 
 #[derive(Debug, Default)]
@@ -72,6 +35,12 @@ pub(super) struct Slot {
     pub(super) cut: Option<StreamEnd>,
     /// Writing to the application failed: it is gone.
     pub(super) application_failed: bool,
+    /// Waits in the tunnel's queue for room to send.
+    pub(super) queued: bool,
+    /// What it has sent so far: the first bytes go in small frames, bulk in larger ones.
+    pub(super) sent: u64,
+    /// It last sent little, so it need not wait behind bulk.
+    pub(super) interactive: bool,
     /// The peer's answer to our CONNECT.
     pub(super) response: Option<ResponseHead>,
     /// The half of the relay that takes from the tunnel.
@@ -83,23 +52,29 @@ pub(super) struct Slot {
 impl Slot {
     /// Takes received payload: writes it through where nothing waits before it, holds the rest.
     /// Returns how many bytes left our hands, to be credited to the peer.
-    pub(super) fn offer(&mut self, bytes: &[u8]) -> usize {
+    pub(super) fn offer(&mut self, pieces: &[IoSlice<'_>]) -> usize {
+        let total: usize = pieces.iter().map(|piece| piece.len()).sum();
         if self.application_failed {
-            return bytes.len();
+            return total;
         }
         let mut written = 0;
         if self.held.len() == 0
             && let Some((application, flow)) = &self.application
         {
-            written = match application.try_write(bytes) {
+            written = match write_vectored(application, pieces) {
                 Ok(n) => n,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-                Err(_) => return self.fail() + bytes.len(),
+                Err(_) => return self.fail() + total,
             };
             flow.add(written);
         }
-        if written < bytes.len() {
-            self.held.push(&bytes[written..]);
+        if written < total {
+            let mut skip = written;
+            for piece in pieces {
+                let from = skip.min(piece.len());
+                skip -= from;
+                self.held.push(&piece[from..]);
+            }
             self.wake_reader();
         }
         written
@@ -113,7 +88,7 @@ impl Slot {
         let Some((application, flow)) = &self.application else {
             return Err(io::ErrorKind::WouldBlock.into());
         };
-        match application.try_write(self.held.as_slice()) {
+        match write_available(application, self.held.as_slice()) {
             Ok(n) => {
                 self.held.advance(n);
                 flow.add(n);

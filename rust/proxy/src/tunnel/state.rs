@@ -4,21 +4,20 @@
 //! connection's relay uses it.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::ops::Range;
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::Instant;
 
-use hbone::{Connection, Event, RequestHead, StreamId};
+use hbone::{Connection, Event, RequestHead, StreamId, StreamMap};
 use mesh::identity::Identity;
 
+use super::outgoing::{self, Outgoing};
 use super::slot::{Slot, StreamEnd};
 use crate::telemetry::metrics::Handshake;
 use crate::tls::{Session, TlsError};
-
-/// Ciphertext that may wait for the socket before streams have to pause. Two of the largest reads: enough to keep
-/// the socket busy, little enough that an interactive stream does not queue behind a bulk one for long.
-pub(super) const OUTGOING_HIGH: usize = 128 * 1024;
 
 /// Why a tunnel is no more.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +80,7 @@ pub(crate) struct Request {
 
 pub(super) struct State {
     pub(super) wire: Wire,
-    pub(super) slots: HashMap<StreamId, Slot>,
+    pub(super) slots: StreamMap<Slot>,
     /// The part of a TLS record that has come so far; at most one record.
     pub(super) partial: Vec<u8>,
     pub(super) phase: Phase,
@@ -95,6 +94,8 @@ pub(super) struct State {
     /// Asked to end at once.
     pub(super) aborting: bool,
     pub(super) pong: bool,
+    /// Not read until the worker holds less for applications that do not read.
+    pub(super) paused: bool,
     pub(super) idle_since: Instant,
 }
 
@@ -109,35 +110,6 @@ pub(super) struct Wire {
     pub(super) driver: Option<Waker>,
 }
 
-/// Bytes for the socket, first in first out. Gives its memory back when empty.
-#[derive(Default)]
-pub(super) struct Outgoing {
-    pub(super) bytes: Vec<u8>,
-    sent: usize,
-}
-
-impl Outgoing {
-    pub(super) fn waiting(&self) -> &[u8] {
-        &self.bytes[self.sent..]
-    }
-
-    pub(super) fn advance(&mut self, n: usize) {
-        self.sent += n;
-        if self.sent == self.bytes.len() {
-            self.sent = 0;
-            // A tunnel that fell silent keeps no buffer; a busy one reuses a small one.
-            if self.bytes.capacity() > 16 * 1024 {
-                self.bytes = Vec::new();
-            } else {
-                self.bytes.clear();
-            }
-        } else if self.sent > 64 * 1024 {
-            self.bytes.drain(..self.sent);
-            self.sent = 0;
-        }
-    }
-}
-
 impl Tunnel {
     pub(super) fn new(engine: Connection, tls: Session) -> Rc<Self> {
         Rc::new(Self {
@@ -149,7 +121,7 @@ impl Tunnel {
                     room: VecDeque::new(),
                     driver: None,
                 },
-                slots: HashMap::new(),
+                slots: StreamMap::default(),
                 partial: Vec::new(),
                 phase: Phase::Handshake,
                 requests: VecDeque::new(),
@@ -158,6 +130,7 @@ impl Tunnel {
                 established: false,
                 aborting: false,
                 pong: false,
+                paused: false,
                 idle_since: Instant::now(),
             }),
         })
@@ -260,33 +233,62 @@ impl Wire {
         }
     }
 
-    /// Encrypts what the engine wants said, unless the socket takes nothing: then the engine keeps it, and its own bound
-    /// on unsent answers holds against a peer that asks and never reads. `send` comes here only when there is room, so
-    /// no DATA header can overtake what waits.
-    pub(super) fn encrypt_control(&mut self) -> Result<(), TunnelEnd> {
-        let full = self.outgoing.waiting().len() >= OUTGOING_HIGH;
-        if full || self.tls.is_handshaking() || self.engine.output().is_empty() {
+    /// Puts what the engine wants said into the outgoing records, unless the socket takes nothing: then the engine keeps
+    /// it, and its own bound on unsent answers holds against a peer that asks and never reads. `fill` comes here only
+    /// when there is room, so no DATA header can overtake what waits.
+    pub(super) fn stage_control(&mut self) -> Result<(), TunnelEnd> {
+        if self.is_full() || self.tls.is_handshaking() {
             return Ok(());
         }
         let output = self.engine.output();
         let length = output.len();
-        self.tls
-            .encrypt(output, &mut self.outgoing.bytes)
-            .map_err(TunnelEnd::Tls)?;
-        self.engine.output_sent(length);
+        if length > 0 {
+            self.outgoing
+                .put(output, &mut self.tls)
+                .map_err(TunnelEnd::Tls)?;
+            self.engine.output_sent(length);
+        }
         Ok(())
     }
 
+    /// Streams have to wait until the socket takes more.
+    pub(super) fn is_full(&self) -> bool {
+        self.outgoing.len() >= outgoing::HIGH
+    }
+
     pub(super) fn wait_for_room(&mut self, stream: StreamId) {
-        if !self.room.contains(&stream) {
-            self.room.push_back(stream);
-        }
+        self.room.push_back(stream);
     }
 }
 
 impl State {
     /// Takes bytes from the socket. Returns how many were used; the rest is the start of a record.
     pub(super) fn ingest(&mut self, incoming: &mut [u8]) -> Result<usize, TunnelEnd> {
+        let mut pieces = PIECES.take();
+        let outcome = self.decrypt(incoming, &mut pieces);
+        // What came before a failure is delivered all the same.
+        self.deliver(incoming, &pieces);
+        pieces.clear();
+        pieces.shrink_to(PIECES_KEPT);
+        PIECES.set(pieces);
+        let (used, ready) = outcome?;
+        if matches!(self.phase, Phase::Handshake) && !self.wire.tls.is_handshaking() {
+            self.phase = Phase::Preface;
+            self.established = true;
+            self.wake_watchers();
+        }
+        if ready {
+            self.phase = Phase::Open;
+        }
+        Ok(used)
+    }
+
+    /// Decrypts and parses `incoming` where it lies; notes in `pieces` where payload lies.
+    fn decrypt(
+        &mut self,
+        incoming: &mut [u8],
+        pieces: &mut Vec<Piece>,
+    ) -> Result<(usize, bool), TunnelEnd> {
         let Wire {
             engine,
             tls,
@@ -299,40 +301,61 @@ impl State {
             requests: &mut self.requests,
             pong: &mut self.pong,
             ready: false,
+            pieces,
+            start: incoming.as_ptr().addr(),
         };
-        let mut failure = None;
-        let used = tls
-            .receive(incoming, &mut outgoing.bytes, &mut |plaintext: &[u8]| {
-                if failure.is_none() {
-                    failure = streams.receive(plaintext).err();
-                }
-            })
-            .map_err(TunnelEnd::Tls)?;
+        let (mut failure, mut records) = (None, Vec::new());
+        let used = tls.receive(incoming, &mut records, &mut |plaintext: &[u8]| {
+            if failure.is_none() {
+                failure = streams.receive(plaintext).err();
+            }
+        });
         let ready = streams.ready;
-        if let Some(error) = failure {
-            return Err(TunnelEnd::Http2(error));
+        // The alert, too, if it failed.
+        outgoing.put_sealed(&records);
+        let used = used.map_err(TunnelEnd::Tls)?;
+        match failure {
+            Some(error) => Err(TunnelEnd::Http2(error)),
+            None => Ok((used, ready)),
         }
-        if matches!(self.phase, Phase::Handshake) && !self.wire.tls.is_handshaking() {
-            self.phase = Phase::Preface;
-            self.established = true;
-            self.wake_watchers();
-        }
-        if ready {
-            self.phase = Phase::Open;
-        }
-        Ok(used)
     }
 
-    /// Lets streams send that waited for `outgoing` to shrink.
+    /// Gives payload to its applications: all that one stream has in a row in one system call.
+    fn deliver(&mut self, incoming: &[u8], pieces: &[Piece]) {
+        for run in pieces.chunk_by(|one, next| one.stream == next.stream) {
+            for run in run.chunks(PIECES_PER_WRITE) {
+                let stream = run[0].stream;
+                let mut slices = [IoSlice::new(&[]); PIECES_PER_WRITE];
+                for (slice, piece) in slices.iter_mut().zip(run) {
+                    *slice = IoSlice::new(&incoming[piece.bytes.clone()]);
+                }
+                let gone = match self.slots.get_mut(&stream) {
+                    Some(slot) => slot.offer(&slices[..run.len()]),
+                    None => run.iter().map(|piece| piece.bytes.len()).sum(),
+                };
+                self.wire.engine.release(stream, gone);
+            }
+        }
+    }
+
+    /// Lets the next stream send that waited for room. It passes the turn on when it has had it ([`Tunnel`]'s streams
+    /// do that after every attempt), so none is woken only to find that others were faster.
     pub(super) fn grant_room(&mut self) {
-        while self.wire.outgoing.waiting().len() < OUTGOING_HIGH {
+        while !self.wire.is_full() {
             let Some(stream) = self.wire.room.pop_front() else {
                 break;
             };
             if let Some(slot) = self.slots.get_mut(&stream) {
+                slot.queued = false;
                 slot.wake_writer();
+                break;
             }
         }
+    }
+
+    /// Whether applications here do not take what came for them.
+    pub(super) fn is_holding(&self) -> bool {
+        self.slots.values().any(|slot| slot.held.len() > 0)
     }
 
     fn wake_watchers(&mut self) {
@@ -360,10 +383,28 @@ impl State {
 /// The part of the state that decrypted bytes touch, apart from the session that decrypts them.
 struct Streams<'s> {
     engine: &'s mut Connection,
-    slots: &'s mut HashMap<StreamId, Slot>,
+    slots: &'s mut StreamMap<Slot>,
     requests: &'s mut VecDeque<Request>,
     pong: &'s mut bool,
     ready: bool,
+    pieces: &'s mut Vec<Piece>,
+    /// Where the buffer begins that everything is decrypted in.
+    start: usize,
+}
+
+/// Payload of one stream in the buffer it came in.
+struct Piece {
+    stream: StreamId,
+    bytes: Range<usize>,
+}
+
+/// One system call takes so many; a read of 128 KiB has eight records of bulk.
+const PIECES_PER_WRITE: usize = 16;
+/// Small messages of many streams make many pieces; more than these are not kept room for.
+const PIECES_KEPT: usize = 1024;
+
+thread_local! {
+    static PIECES: RefCell<Vec<Piece>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Streams<'_> {
@@ -381,11 +422,11 @@ impl Streams<'_> {
     fn handle(&mut self, event: Event<'_>) {
         match event {
             Event::Data { stream, bytes } => {
-                let gone = self
-                    .slots
-                    .get_mut(&stream)
-                    .map_or(bytes.len(), |slot| slot.offer(bytes));
-                self.engine.release(stream, gone);
+                let from = bytes.as_ptr().addr() - self.start;
+                self.pieces.push(Piece {
+                    stream,
+                    bytes: from..from + bytes.len(),
+                });
             }
             Event::Request { stream, head, end } => {
                 let slot = Slot {

@@ -4,7 +4,7 @@
 //! they are decrypted (`slot.rs`). What is left to wait for is the end, held bytes, and room to send.
 
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -15,10 +15,9 @@ use super::slot::Slot;
 pub(crate) use super::slot::StreamEnd;
 use crate::connection::Flow;
 
-use super::state::{OUTGOING_HIGH, Phase, State, Tunnel, TunnelEnd, Wire};
-
-/// Bytes that a DATA frame's header takes in front of its payload.
-pub(crate) const HEADROOM: usize = 9;
+use super::outgoing::{self, FillError, RECORDS_PER_READ};
+use super::state::{Phase, State, Tunnel, TunnelEnd, Wire};
+use crate::tls::RECORD_PAYLOAD;
 
 /// Handle of one stream. Dropping it before both sides have finished resets the stream (CANCEL).
 pub(crate) struct TunnelStream {
@@ -65,6 +64,28 @@ impl Tunnel {
             id,
         }
     }
+}
+
+/// Whether a stream may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    Open,
+    /// The socket has to take what waits for it first.
+    Full,
+    /// The peer has to take what was sent first.
+    WindowClosed,
+}
+
+/// Where a stream's payload comes from; reads once into all of the slices.
+pub(crate) trait Source: FnOnce(&mut [IoSliceMut<'_>]) -> io::Result<usize> {}
+
+impl<F: FnOnce(&mut [IoSliceMut<'_>]) -> io::Result<usize>> Source for F {}
+
+/// Why nothing was sent.
+#[derive(Debug)]
+pub(crate) enum SendError {
+    Source(io::Error),
+    Stream(StreamEnd),
 }
 
 /// The tunnel filled, began to leave or ended: another one may do.
@@ -118,7 +139,7 @@ impl TunnelStream {
         poll_fn(|context| self.poll_inbox(context)).await
     }
 
-    fn poll_inbox(&self, context: &Context<'_>) -> Poll<Inbox> {
+    pub(crate) fn poll_inbox(&self, context: &Context<'_>) -> Poll<Inbox> {
         self.with(|_, slot| {
             if slot.application_failed {
                 return Poll::Ready(Inbox::ApplicationFailed);
@@ -153,64 +174,60 @@ impl TunnelStream {
         })
     }
 
-    /// Waits until payload may be sent; gives how much, at least 1.
-    ///
-    /// # Errors
-    /// The stream was cut.
-    pub(crate) async fn room(&self) -> Result<usize, StreamEnd> {
-        poll_fn(|context| self.poll_room(context)).await
-    }
-
-    fn poll_room(&self, context: &Context<'_>) -> Poll<Result<usize, StreamEnd>> {
-        self.with(|wire, slot| {
+    /// Whether payload may be sent now. If not, `context` is woken when that changes.
+    pub(crate) fn poll_room(&self, context: &Context<'_>) -> Result<Room, StreamEnd> {
+        let room = self.with(|wire, slot| {
             if let Some(end) = &slot.cut {
-                return Poll::Ready(Err(end.clone()));
+                return Err(end.clone());
             }
-            let full = wire.outgoing.waiting().len() >= OUTGOING_HIGH;
-            let sendable = wire.engine.sendable(self.id).min(wire.engine.max_data());
-            if !full && sendable > 0 {
-                return Poll::Ready(Ok(sendable));
-            }
+            let room = if wire.engine.sendable(self.id) == 0 {
+                Room::WindowClosed
+            } else if wire.outgoing.len() < slot.allowance() {
+                return Ok(Room::Open);
+            } else {
+                if !slot.queued {
+                    slot.queued = true;
+                    wire.wait_for_room(self.id);
+                }
+                Room::Full
+            };
             slot.writer = Some(context.waker().clone());
-            if full {
-                wire.wait_for_room(self.id);
-            }
-            Poll::Pending
-        })
+            Ok(room)
+        })?;
+        if room == Room::WindowClosed {
+            // It may have been this stream's turn.
+            self.tunnel.state.borrow_mut().grant_room();
+        }
+        Ok(room)
     }
 
-    /// The same without waiting; 0 if nothing may be sent now.
-    pub(crate) fn room_now(&self) -> usize {
-        self.with(|wire, _| {
-            if wire.outgoing.waiting().len() >= OUTGOING_HIGH {
-                return 0;
-            }
-            wire.engine.sendable(self.id).min(wire.engine.max_data())
-        })
-    }
-
-    /// Sends one DATA frame. `frame` holds [`HEADROOM`] free bytes and then the payload, no longer than `room` said.
+    /// Reads what `source` has, as far as there is room, and sends it as DATA. Gives how many bytes: 0 at the source's
+    /// end.
     ///
     /// # Errors
-    /// The stream was cut.
-    pub(crate) fn send(&self, frame: &mut [u8]) -> Result<(), StreamEnd> {
+    /// Reading failed, `WouldBlock` included, or the stream was cut.
+    pub(crate) fn send_from(&self, source: impl Source) -> Result<usize, SendError> {
         let mut state = self.tunnel.state.borrow_mut();
-        let State { wire, slots, .. } = &mut *state;
-        let lost = |end: TunnelEnd| StreamEnd::Lost(Rc::new(end));
-        // What the engine has to say comes first: a frame header must not overtake it.
-        wire.encrypt_control().map_err(lost)?;
-        match wire.engine.send(self.id, frame.len() - HEADROOM, false) {
-            Ok(header) => frame[..HEADROOM].copy_from_slice(&header),
-            Err(_) => {
-                let cut = slots.get(&self.id).and_then(|slot| slot.cut.clone());
-                return Err(cut.unwrap_or(StreamEnd::Reset(ErrorCode::StreamClosed)));
+        let sent = state.fill(self.id, source);
+        // Whatever came of it, this turn is over.
+        state.grant_room();
+        match sent {
+            Ok(n) => {
+                if n > 0 {
+                    state.wire.wake_driver();
+                }
+                Ok(n)
+            }
+            Err(FillError::Read(error)) => Err(SendError::Source(error)),
+            Err(FillError::Tls(error)) => Err(SendError::Stream(StreamEnd::Lost(Rc::new(
+                TunnelEnd::Tls(error),
+            )))),
+            Err(FillError::Frame(())) => {
+                let cut = state.slots.get(&self.id).and_then(|slot| slot.cut.clone());
+                let end = cut.unwrap_or(StreamEnd::Reset(ErrorCode::StreamClosed));
+                Err(SendError::Stream(end))
             }
         }
-        wire.tls
-            .encrypt(frame, &mut wire.outgoing.bytes)
-            .map_err(|error| lost(TunnelEnd::Tls(error)))?;
-        wire.wake_driver();
-        Ok(())
     }
 
     /// Our side is complete: END_STREAM.
@@ -228,16 +245,18 @@ impl TunnelStream {
 
     /// Waits until the stream is cut, by whomever.
     pub(crate) async fn cut(&self) -> StreamEnd {
-        poll_fn(|context| {
-            self.with(|_, slot| match &slot.cut {
-                Some(end) => Poll::Ready(end.clone()),
-                None => {
-                    slot.reader = Some(context.waker().clone());
-                    Poll::Pending
-                }
-            })
+        poll_fn(|context| self.poll_cut(context)).await
+    }
+
+    /// The same as a question.
+    pub(crate) fn poll_cut(&self, context: &Context<'_>) -> Poll<StreamEnd> {
+        self.with(|_, slot| match &slot.cut {
+            Some(end) => Poll::Ready(end.clone()),
+            None => {
+                slot.reader = Some(context.waker().clone());
+                Poll::Pending
+            }
         })
-        .await
     }
 
     fn with<R>(&self, use_it: impl FnOnce(&mut Wire, &mut Slot) -> R) -> R {
@@ -250,6 +269,66 @@ impl TunnelStream {
     }
 }
 
+impl State {
+    /// Moves payload of one stream into the outgoing records.
+    fn fill(&mut self, id: StreamId, source: impl Source) -> Result<usize, FillError<()>> {
+        let Self { wire, slots, .. } = self;
+        // What the engine has to say comes first: a frame header must not overtake it.
+        wire.stage_control().map_err(|end| match end {
+            TunnelEnd::Tls(error) => FillError::Tls(error),
+            _ => FillError::Frame(()),
+        })?;
+        let slot = slots.get_mut(&id).ok_or(FillError::Frame(()))?;
+        let Wire {
+            engine,
+            tls,
+            outgoing,
+            ..
+        } = wire;
+        let limit = slot.appetite().min(engine.sendable(id));
+        if limit == 0 {
+            return Err(FillError::Read(io::ErrorKind::WouldBlock.into()));
+        }
+        // A peer such as upstream holds a frame until it is whole: small ones until bulk is under way.
+        let span =
+            if slot.sent < SMALL_FRAMES || engine.max_data() < RECORDS_PER_READ * RECORD_PAYLOAD {
+                1
+            } else {
+                RECORDS_PER_READ
+            };
+        let header = |length| engine.send(id, length, false).map_err(|_| ());
+        let n = outgoing.fill(limit, span, tls, source, header)?;
+        slot.sent += n as u64;
+        slot.interactive = n <= INTERACTIVE;
+        Ok(n)
+    }
+}
+
+/// How much goes out in frames of one record before larger ones are used (spec/dataplane.md §4).
+const SMALL_FRAMES: u64 = 256 * 1024;
+/// A stream that sends no more than this at a time is somebody waiting for an answer, not bulk.
+const INTERACTIVE: usize = 4 * 1024;
+
+impl Slot {
+    /// What one read may take: a record's worth at first, all that one turn gives once that was not enough.
+    fn appetite(&self) -> usize {
+        if self.interactive {
+            RECORD_PAYLOAD - 9
+        } else {
+            RECORDS_PER_READ * RECORD_PAYLOAD
+        }
+    }
+
+    /// What may wait in front of this stream's next bytes.
+    fn allowance(&self) -> usize {
+        if self.interactive {
+            outgoing::HIGH + RECORD_PAYLOAD
+        } else {
+            outgoing::HIGH
+        }
+    }
+}
+
 impl Drop for TunnelStream {
     fn drop(&mut self) {
         let mut state = self.tunnel.state.borrow_mut();
@@ -259,6 +338,8 @@ impl Drop for TunnelStream {
         }
         // Nothing happens to a stream that both sides have finished.
         state.wire.engine.reset(self.id, ErrorCode::Cancel);
+        // It may have been its turn.
+        state.grant_room();
         if state.is_quiet() {
             state.idle_since = std::time::Instant::now();
         }

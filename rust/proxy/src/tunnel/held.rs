@@ -1,0 +1,105 @@
+//! Bytes that were received for an application which has not taken them yet.
+//!
+//! Each stream's are bounded by the window that its peer was given; all of a worker's together by [`BUDGET`], past which
+//! tunnels that hold something are read no further until applications have taken enough (`driver.rs`).
+
+use std::cell::{Cell, RefCell};
+use std::task::Waker;
+
+/// What a worker may hold, bytes. Several hundred streams that stall at their first window, or sixteen that had earned
+/// the largest: beyond that a node's memory is worth more than the tunnels of those who do not read.
+pub(super) const BUDGET: usize = 64 * 1024 * 1024;
+
+thread_local! {
+    static TOTAL: Cell<usize> = const { Cell::new(0) };
+    /// Drivers that wait for the total to fall; at most one per tunnel.
+    static WAITING: RefCell<Vec<Waker>> = const { RefCell::new(Vec::new()) };
+    static LIMIT: Cell<usize> = const { Cell::new(BUDGET) };
+}
+
+/// Whether this worker holds all that it may.
+pub(super) fn is_exhausted() -> bool {
+    TOTAL.get() >= LIMIT.get()
+}
+
+/// Wakes `waker` once there is room again.
+pub(super) fn wait(waker: &Waker) {
+    WAITING.with_borrow_mut(|waiting| {
+        if !waiting.iter().any(|known| known.will_wake(waker)) {
+            waiting.push(waker.clone());
+        }
+    });
+}
+
+fn took(n: usize) {
+    TOTAL.set(TOTAL.get() + n);
+}
+
+fn gave(n: usize) {
+    let before = TOTAL.get();
+    TOTAL.set(before - n);
+    // Half of it free, so that readers do not wake for every byte.
+    let low = LIMIT.get() / 2;
+    if before >= low && before - n < low || before == n {
+        for waker in WAITING.take() {
+            waker.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) fn set_limit(limit: usize) {
+    LIMIT.set(limit);
+}
+
+#[cfg(test)]
+pub(super) fn total() -> usize {
+    TOTAL.get()
+}
+
+/// One stream's held bytes. Owns no memory while empty.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Held {
+    pub(super) fn as_slice(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        // Compact first: a reader that keeps slightly behind would otherwise grow the buffer without end.
+        if self.start > 0 && self.start >= self.bytes.len() / 2 {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+        self.bytes.extend_from_slice(bytes);
+        took(bytes.len());
+    }
+
+    pub(super) fn advance(&mut self, n: usize) {
+        gave(n);
+        self.start += n;
+        if self.start == self.bytes.len() {
+            (self.bytes, self.start) = (Vec::new(), 0);
+        }
+    }
+
+    pub(super) fn clear(&mut self) -> usize {
+        let held = self.len();
+        self.advance(held);
+        held
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        gave(self.len());
+    }
+}
