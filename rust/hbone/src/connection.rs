@@ -30,6 +30,7 @@ use crate::flow::{DEFAULT_WINDOW, Growth, MAX_WINDOW, ReceiveWindow, SendWindow}
 use crate::frame::{self, setting};
 use crate::hpack;
 use crate::limits::{Budgets, HEADER_TABLE, Limits};
+use crate::pace::Pace;
 use crate::stream::StreamId;
 use output::Output;
 use receive::{Block, Reading};
@@ -51,7 +52,7 @@ pub struct Config {
     pub role: Role,
     /// A stream's receive window at first (SETTINGS_INITIAL_WINDOW_SIZE).
     pub stream_window: u32,
-    /// What it may grow to, by its reader keeping up.
+    /// What it may grow to, where it is what holds the peer back ([`Connection::tell_time`]).
     pub stream_window_max: u32,
     /// The connection's receive window: 4 of the largest stream windows, so that one reader that stalls leaves
     /// room for the others. Never below the protocol's 65,535.
@@ -235,6 +236,8 @@ pub struct Connection {
     /// What streams may still add to their windows.
     growth: Growth,
     budgets: Budgets,
+    /// How far away the peer is.
+    pace: Pace,
     /// Our pings that wait for their answers.
     pings: VecDeque<[u8; 8]>,
     output: Output,
@@ -274,6 +277,7 @@ impl Connection {
             receive_window: ReceiveWindow::new(config.connection_window, config.connection_window),
             growth: Growth::of(config.connection_window),
             budgets: Budgets::new(config.limits.clone()),
+            pace: Pace::default(),
             pings: VecDeque::new(),
             output,
             config,

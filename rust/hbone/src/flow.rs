@@ -1,16 +1,17 @@
 //! Flow control (RFC 9113 §6.9): how much may go out, how much may come in.
 //!
+//! A receive window grows when it is what holds the peer back: when it was drained in hardly more than a round trip. So a
+//! long fat link is filled, and on a short one the window stays as small as the queue that it lets build up.
+//!
 //! One `SendWindow` and one `ReceiveWindow` per stream and one pair for the connection. Counts only; the frames
 //! that carry the counts are written in `connection/send.rs`.
+
+use crate::pace::Pace;
 
 /// Window every peer starts with before SETTINGS (RFC 9113 §6.9.2).
 pub(crate) const DEFAULT_WINDOW: u32 = 65_535;
 /// Largest window (RFC 9113 §6.9.1).
 pub(crate) const MAX_WINDOW: u32 = (1 << 31) - 1;
-/// A stream that drained this many windows without falling behind gets a window twice as large: enough to know
-/// that the reader is faster than the window lets bytes in, few enough that 4 MiB is reached within 30 MiB.
-const WINDOWS_BEFORE_GROWTH: u64 = 8;
-
 /// What the peer lets us send.
 #[derive(Clone, Debug)]
 pub(crate) struct SendWindow(i64);
@@ -61,8 +62,9 @@ pub(crate) struct ReceiveWindow {
     held: u32,
     returned: u32,
     grown: u32,
-    /// Released since the last growth, or since the application last held more than half a window.
-    drained: u64,
+    /// Released since `marked`, a time in microseconds: how fast a window is drained.
+    drained: u32,
+    marked: u64,
 }
 
 impl ReceiveWindow {
@@ -78,6 +80,7 @@ impl ReceiveWindow {
             returned: 0,
             grown: 0,
             drained: 0,
+            marked: 0,
         }
     }
 
@@ -94,33 +97,29 @@ impl ReceiveWindow {
     /// Arrived bytes go to the application.
     pub(crate) fn hold(&mut self, bytes: u32) {
         self.held += bytes;
-        if self.held > self.size / 2 {
-            self.drained = 0;
-        }
     }
 
     /// The application is done with `bytes`. Some: time to tell the peer so much. The window may grow by what
-    /// `growth` has left.
-    pub(crate) fn release(&mut self, bytes: u32, growth: &mut Growth) -> Option<u32> {
+    /// `growth` has left, if `pace` says that it is too small for the distance.
+    pub(crate) fn release(&mut self, bytes: u32, growth: &mut Growth, pace: &Pace) -> Option<u32> {
         let bytes = bytes.min(self.held);
         self.held -= bytes;
-        self.drained += u64::from(bytes);
         self.returned += bytes;
-        self.due(growth)
+        self.due(growth, pace)
     }
 
     /// Arrived bytes that never reach the application: padding, and DATA of a stream that is gone.
     pub(crate) fn give_back(&mut self, bytes: u32) -> Option<u32> {
         self.returned += bytes;
-        self.due(&mut Growth::none())
+        self.due(&mut Growth::none(), &Pace::default())
     }
 
-    fn due(&mut self, growth: &mut Growth) -> Option<u32> {
+    fn due(&mut self, growth: &mut Growth, pace: &Pace) -> Option<u32> {
         // Half a window before WINDOW_UPDATE: smaller steps send a frame per read.
         if self.returned == 0 || self.returned < self.size / 2 {
             return None;
         }
-        let increment = self.returned + self.grow(growth);
+        let increment = self.returned + self.grow(growth, pace);
         self.returned = 0;
         self.available += i64::from(increment);
         Some(increment)
@@ -142,14 +141,26 @@ impl ReceiveWindow {
         self.grown
     }
 
-    fn grow(&mut self, growth: &mut Growth) -> u32 {
-        if self.drained < WINDOWS_BEFORE_GROWTH * u64::from(self.size) {
+    fn grow(&mut self, growth: &mut Growth, pace: &Pace) -> u32 {
+        self.drained = self.drained.saturating_add(self.returned);
+        if self.drained < self.size {
+            return 0;
+        }
+        let took = pace
+            .now()
+            .saturating_sub(std::mem::replace(&mut self.marked, pace.now()));
+        let drained = std::mem::take(&mut self.drained);
+        let window_took = took * u64::from(self.size) / u64::from(drained);
+        // Held back by the window it takes a round trip to drain one; a quarter more for what else takes time.
+        let held_back = pace.round_trip() > 0 && window_took * 4 <= pace.round_trip() * 5;
+        // Credit is told when half of it was taken: of the other half, most should be on its way, not here.
+        let behind = self.held > self.size / 4;
+        if !held_back || behind {
             return 0;
         }
         let more = growth.take(self.size.min(self.max - self.size));
         self.size += more;
         self.grown += more;
-        self.drained = 0;
         more
     }
 }

@@ -13,6 +13,7 @@ mod frame;
 pub mod headers;
 pub mod hpack;
 mod limits;
+mod pace;
 mod stream;
 
 pub use connect::{Fields, RequestHead, ResponseHead};

@@ -348,8 +348,9 @@ fn a_head_past_the_limit_is_answered_431_and_the_connection_lives() {
 }
 
 #[test]
-fn a_window_grows_for_a_reader_that_keeps_up_and_only_for_it() {
+fn a_window_grows_on_a_long_way_for_a_reader_that_keeps_up_and_only_for_it() {
     let mut pair = Pair::ready(Cut::Into(16_384));
+    pair.one_way = 40_000;
     let (fast, _) = pair.tunnel();
     pair.upload(fast, &pattern(40 << 20), false);
     assert_eq!(
@@ -362,6 +363,7 @@ fn a_window_grows_for_a_reader_that_keeps_up_and_only_for_it() {
     for _ in 0..100 {
         pair.client.write(slow, &pattern(262_144), false);
         pair.run();
+        pair.pass(100_000);
         pair.server.engine.release(theirs, 262_144);
         pair.run();
     }

@@ -5,6 +5,7 @@ use crate::error::{Error, ErrorCode, Reason};
 use crate::flow::MAX_WINDOW;
 use crate::frame::{self, FrameHeader, flag, setting};
 use crate::limits::{Flood, Work};
+use crate::pace::PROBE;
 use crate::stream::{Ending, Half, StreamId};
 
 /// What our graceful end asks the peer to echo: its answer proves that it has read the GOAWAY before it.
@@ -101,7 +102,9 @@ impl Connection {
         };
         self.pings.remove(at);
         self.budgets.worked(Work::Heartbeat);
-        if echo == FAREWELL && self.leaving == Leaving::Announced {
+        if echo == PROBE {
+            self.pace.answered();
+        } else if echo == FAREWELL && self.leaving == Leaving::Announced {
             self.leave(ErrorCode::NoError, "");
         } else {
             self.events.push_back(Event::Pong { payload: echo });

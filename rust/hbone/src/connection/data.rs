@@ -106,6 +106,7 @@ impl Connection {
             }
         };
         if length > 0 {
+            self.probe();
             self.budgets.worked(Work::Received);
         } else if !end {
             self.spend(Flood::EmptyFrame, 1)?;

@@ -6,6 +6,7 @@ use crate::connect::{RequestHead, ResponseHead};
 use crate::error::{ErrorCode, OpenError, UseError};
 use crate::frame::{self, HEADER, MAX_STREAM};
 use crate::limits::Work;
+use crate::pace::PROBE;
 use crate::stream::{Ending, Half, Stream, StreamId};
 
 impl Connection {
@@ -144,10 +145,25 @@ impl Connection {
     pub fn release(&mut self, stream: StreamId, n: usize) {
         let bytes = u32::try_from(n).unwrap_or(u32::MAX);
         if let Some(entry) = self.streams.get_mut(stream.0)
-            && let Some(increment) = entry.receive_window.release(bytes, &mut self.growth)
+            && let Some(increment) =
+                entry
+                    .receive_window
+                    .release(bytes, &mut self.growth, &self.pace)
             && entry.receiving != Half::Ended
         {
             frame::window_update(self.output.bytes(), stream.0, increment);
+        }
+    }
+
+    /// What the driver's clock says, microseconds from anywhere; windows grow by it, and never if nobody tells.
+    pub fn tell_time(&mut self, now: u64) {
+        self.pace.tell(now);
+    }
+
+    /// Measures the way to the peer now and then while bytes come from there.
+    pub(super) fn probe(&mut self) {
+        if self.pace.probes() {
+            self.ping(PROBE);
         }
     }
 

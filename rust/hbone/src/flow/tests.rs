@@ -4,6 +4,21 @@ fn plenty() -> Growth {
     Growth::of(MAX_WINDOW)
 }
 
+/// A clock that stands still, and no peer measured.
+fn no_pace() -> Pace {
+    Pace::default()
+}
+
+/// A peer that is so many microseconds away.
+fn away(round_trip: u64) -> Pace {
+    let mut pace = Pace::default();
+    pace.tell(1);
+    assert!(pace.probes());
+    pace.tell(1 + round_trip);
+    pace.answered();
+    pace
+}
+
 #[test]
 fn a_send_window_below_zero_lets_nothing_go_and_recovers() {
     let mut window = SendWindow::new(100);
@@ -29,9 +44,9 @@ fn credit_is_told_in_steps_of_half_a_window() {
     let mut window = ReceiveWindow::new(100, 100);
     assert!(window.arrive(80));
     window.hold(80);
-    assert_eq!(window.release(49, &mut plenty()), None);
-    assert_eq!(window.release(1, &mut plenty()), Some(50));
-    assert_eq!(window.release(30, &mut plenty()), None);
+    assert_eq!(window.release(49, &mut plenty(), &no_pace()), None);
+    assert_eq!(window.release(1, &mut plenty(), &no_pace()), Some(50));
+    assert_eq!(window.release(30, &mut plenty(), &no_pace()), None);
     assert_eq!(window.available(), 70);
     assert!(!window.arrive(71));
     assert!(window.arrive(70));
@@ -42,35 +57,73 @@ fn releasing_more_than_was_held_credits_what_was_held() {
     let mut window = ReceiveWindow::new(100, 100);
     assert!(window.arrive(60));
     window.hold(60);
-    assert_eq!(window.release(1000, &mut plenty()), Some(60));
-    assert_eq!(window.release(1000, &mut plenty()), None);
+    assert_eq!(window.release(1000, &mut plenty(), &no_pace()), Some(60));
+    assert_eq!(window.release(1000, &mut plenty(), &no_pace()), None);
     assert_eq!(window.available(), 100);
 }
 
-#[test]
-fn a_window_doubles_after_eight_windows_and_stops_at_its_most() {
-    let mut window = ReceiveWindow::new(100, 300);
-    let mut sizes = Vec::new();
+/// Drains `window` in pieces of 25 bytes that come `apart` microseconds from each other; the sizes it had.
+fn drain(window: &mut ReceiveWindow, pace: &mut Pace, apart: u64, growth: &mut Growth) -> Vec<u32> {
+    let mut sizes = vec![window.size];
     for _ in 0..200 {
-        let bytes = 25;
-        assert!(window.arrive(bytes));
-        window.hold(bytes);
-        window.release(bytes, &mut plenty());
+        pace.tell(pace.now() + apart);
+        assert!(window.arrive(25));
+        window.hold(25);
+        window.release(25, growth, pace);
         if sizes.last() != Some(&window.size) {
             sizes.push(window.size);
         }
     }
-    assert_eq!(sizes, [100, 200, 300]);
-    assert!(window.available() <= 300);
+    sizes
 }
 
 #[test]
-fn a_reader_that_falls_behind_keeps_its_window() {
+fn a_window_that_holds_the_peer_back_doubles_and_stops_at_its_most() {
+    let sizes = drain(
+        &mut ReceiveWindow::new(100, 300),
+        &mut away(80),
+        5,
+        &mut plenty(),
+    );
+    assert_eq!(sizes, [100, 200, 300]);
+}
+
+#[test]
+fn a_window_grows_to_what_the_distance_asks_for_and_no_further() {
+    for (round_trip, apart, size) in [(80, 20, 200), (80, 30, 100), (800, 20, 1600), (79, 2, 1600)]
+    {
+        let mut window = ReceiveWindow::new(100, 100_000);
+        drain(&mut window, &mut away(round_trip), apart, &mut plenty());
+        assert_eq!(window.size, size, "{round_trip} {apart}");
+    }
+}
+
+#[test]
+fn nothing_grows_without_a_clock_or_a_measurement() {
     let mut window = ReceiveWindow::new(100, 300);
+    assert_eq!(drain(&mut window, &mut no_pace(), 20, &mut plenty()), [100]);
     for _ in 0..200 {
         assert!(window.arrive(60));
         window.hold(60);
-        window.release(60, &mut plenty());
+        window.release(60, &mut plenty(), &no_pace());
+    }
+    assert_eq!(window.size, 100);
+}
+
+#[test]
+fn a_reader_that_is_behind_keeps_its_window() {
+    let mut window = ReceiveWindow::new(100, 300);
+    assert!(window.arrive(100));
+    window.hold(100);
+    let pace = away(1_000_000);
+    for _ in 0..200 {
+        let Some(room) = window.release(49, &mut plenty(), &pace) else {
+            window.release(1, &mut plenty(), &pace);
+            assert!(window.arrive(50));
+            window.hold(50);
+            continue;
+        };
+        panic!("{room}");
     }
     assert_eq!(window.size, 100);
 }
@@ -88,7 +141,7 @@ fn every_byte_of_a_window_is_somewhere() {
                 window.give_back(bytes);
             }
             _ => {
-                window.release(bytes, &mut plenty());
+                window.release(bytes, &mut plenty(), &no_pace());
             }
         }
         let total = window.available + i64::from(window.held) + i64::from(window.returned);
@@ -100,11 +153,7 @@ fn every_byte_of_a_window_is_somewhere() {
 fn windows_share_what_they_may_grow_by() {
     let mut growth = Growth::of(300);
     let grow = |window: &mut ReceiveWindow, growth: &mut Growth| {
-        for _ in 0..100 {
-            assert!(window.arrive(25));
-            window.hold(25);
-            window.release(25, growth);
-        }
+        drain(window, &mut away(1_000_000), 1, growth);
         window.grown()
     };
     let mut first = ReceiveWindow::new(100, 400);

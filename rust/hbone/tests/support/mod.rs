@@ -190,6 +190,9 @@ pub enum Cut {
 pub struct Pair {
     pub client: Peer,
     pub server: Peer,
+    /// How long bytes are on their way, microseconds; no clock runs while it is 0.
+    pub one_way: u64,
+    now: u64,
     cut: Cut,
 }
 
@@ -202,6 +205,8 @@ impl Pair {
         Self {
             client: Peer::new(client),
             server: Peer::new(server),
+            one_way: 0,
+            now: 0,
             cut,
         }
     }
@@ -237,8 +242,17 @@ impl Pair {
             if up.is_empty() && down.is_empty() {
                 return;
             }
+            self.pass(self.one_way);
             self.cut.carry(&up, &mut self.server);
             self.cut.carry(&down, &mut self.client);
+        }
+    }
+
+    /// Lets time go by, microseconds.
+    pub fn pass(&mut self, time: u64) {
+        self.now += time;
+        for peer in [&mut self.client, &mut self.server] {
+            peer.engine.tell_time(self.now);
         }
     }
 

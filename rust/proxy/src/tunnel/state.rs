@@ -108,6 +108,8 @@ pub(super) struct Wire {
     room: VecDeque<StreamId>,
     /// The task that owns the socket.
     pub(super) driver: Option<Waker>,
+    /// What the engine's clock counts from.
+    born: Instant,
 }
 
 impl Tunnel {
@@ -120,6 +122,7 @@ impl Tunnel {
                     outgoing: Outgoing::default(),
                     room: VecDeque::new(),
                     driver: None,
+                    born: Instant::now(),
                 },
                 slots: StreamMap::default(),
                 partial: Vec::new(),
@@ -251,6 +254,13 @@ impl Wire {
         Ok(())
     }
 
+    /// The engine has no clock of its own.
+    pub(super) fn tell_time(&mut self) {
+        let now = self.born.elapsed().as_micros();
+        self.engine
+            .tell_time(u64::try_from(now).unwrap_or(u64::MAX));
+    }
+
     /// Streams have to wait until the socket takes more.
     pub(super) fn is_full(&self) -> bool {
         self.outgoing.len() >= outgoing::HIGH
@@ -264,6 +274,7 @@ impl Wire {
 impl State {
     /// Takes bytes from the socket. Returns how many were used; the rest is the start of a record.
     pub(super) fn ingest(&mut self, incoming: &mut [u8]) -> Result<usize, TunnelEnd> {
+        self.wire.tell_time();
         let mut pieces = PIECES.take();
         let outcome = self.decrypt(incoming, &mut pieces);
         // What came before a failure is delivered all the same.

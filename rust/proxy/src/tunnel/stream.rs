@@ -166,6 +166,7 @@ impl TunnelStream {
     pub(crate) fn write_held(&self) -> io::Result<()> {
         self.with(|wire, slot| {
             let gone = slot.write_held()?;
+            wire.tell_time();
             wire.engine.release(self.id, gone);
             if !wire.engine.output().is_empty() {
                 wire.wake_driver();
