@@ -27,7 +27,7 @@ code rust/*/src | grep -E '\bstd::env\b|\benv::(var|vars|args|current_dir|temp_d
 code rust/*/src | grep -E '\bunsafe\b' | grep -vE '^rust/proxy/src/(sys(\.rs|/)|tls/kernel\.rs)' |
     forbid "unsafe lives under rust/proxy/src/{sys,tls/kernel.rs}"
 
-code rust/*/src | grep -E '\b(rustls|webpki|rcgen|x509_parser|aws_lc_rs)::' | grep -vE '^rust/proxy/src/tls(\.rs|/)' |
+code rust/*/src | grep -E '\b(rustls|webpki|rcgen|x509_parser|aws_lc_rs|ring)::' | grep -vE '^rust/proxy/src/tls(\.rs|/)' |
     forbid "rust/proxy/src/tls is the one folder that names TLS types"
 
 code rust/mesh/src rust/hbone/src | grep -E '\btokio\b|\bstd::(net::(Tcp|Udp)|thread|fs|time::(Instant|SystemTime))' |

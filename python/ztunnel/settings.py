@@ -108,6 +108,8 @@ class NodeSettings:
     """`maxStreams`, `idle`: what is absent has the data plane's default."""
     deadlines: tuple[tuple[str, Json], ...] = ()
     http2: tuple[tuple[str, Json], ...] = ()
+    tls: tuple[tuple[str, Json], ...] = ()
+    """`records`, `aead`, `keyUpdateAfter`: how TLS records are made once a handshake is over."""
 
     def to_native(self, service_account: str) -> bytes:
         """The settings as the data plane takes them: JSON, in which unknown fields are an error."""
@@ -142,6 +144,7 @@ class NodeSettings:
             ("pool", self.pool),
             ("deadlines", self.deadlines),
             ("http2", self.http2),
+            ("tls", self.tls),
         ):
             if group:
                 settings[name] = dict(group)
@@ -191,6 +194,7 @@ def read_node(node: Node, report: Report, *, base: Path) -> NodeSettings | None:
         pool=tuple(value.get("pool", {}).items()),
         deadlines=tuple(value.get("deadlines", {}).items()),
         http2=tuple(value.get("http2", {}).items()),
+        tls=tuple(value.get("tls", {}).items()),
         **optional,
     )
 
@@ -311,6 +315,18 @@ _NODE = struct(
             Field("streamWindowMax", integer(65535, 2**31 - 1, "a window")),
             Field("connectionWindow", integer(65535, 2**31 - 1, "a window")),
             Field("frameSize", integer(16384, 2**24 - 1, "a frame size")),
+        ),
+    ),
+    Field(
+        "tls",
+        struct(
+            # Our own records, or the TLS library's to fall back on.
+            Field("records", one_of("in_place", "rustls")),
+            # Whose AES-GCM seals our records: `aws-lc` is the one to pin where FIPS is asked for.
+            Field("aead", one_of("auto", "aws-lc", "ring")),
+            # Bytes. Four full records: with fewer on each key, making keys costs more than using them. 1 TiB: there
+            # the limit of the cipher is near, and holds anyway.
+            Field("keyUpdateAfter", integer(64 * 1024, 2**40, "a number of bytes")),
         ),
     ),
 )

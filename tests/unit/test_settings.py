@@ -71,6 +71,7 @@ forwards: [{listen: 127.0.0.1:8081, to: web:80}]
 pool: {maxStreams: 10, idle: 1m}
 deadlines: {handshake: 500ms, pingTimeout: 20s}
 http2: {streamWindow: 65535, frameSize: 16384}
+tls: {records: rustls, aead: aws-lc, keyUpdateAfter: 4194304}
 """)
     assert settings.mesh == Path("/abs/mesh.yaml")
     assert settings.drain == 90
@@ -89,6 +90,7 @@ http2: {streamWindow: 65535, frameSize: 16384}
     assert native["pool"] == {"maxStreams": 10, "idle": 60.0}
     assert native["deadlines"] == {"handshake": 0.5, "pingTimeout": 20.0}
     assert native["http2"] == {"streamWindow": 65535, "frameSize": 16384}
+    assert native["tls"] == {"records": "rustls", "aead": "aws-lc", "keyUpdateAfter": 4194304}
 
 
 def with_(fields: str) -> str:
@@ -118,6 +120,9 @@ WRONG = [
     (with_("logLevel: warning"), 'node.logLevel: not one of trace, debug, info, warn, error: "warning"; did you mean "warn"?'),
     (with_("accessLog: {format: xml}"), 'node.accessLog.format: not one of plain, json, off: "xml"'),
     (with_("http2: {frameSize: 100}"), "node.http2.frameSize: not a frame size (16384-16777215): 100"),
+    (with_("tls: {records: openssl}"), 'node.tls.records: not one of in_place, rustls: "openssl"'),
+    (with_("tls: {aead: awslc}"), 'node.tls.aead: not one of auto, aws-lc, ring: "awslc"; did you mean "aws-lc"?'),
+    (with_("tls: {keyUpdateAfter: 1000}"), "node.tls.keyUpdateAfter: not a number of bytes (65536-1099511627776): 1000"),
     ("{workload: n/w, ca: {directory: ca, leafLifetime: 1s}}", "node.ca.leafLifetime: not between 2 s and"),
     ("{workload: n/w, ca: {directory: ca, trustDomain: A}}", "node.ca.trustDomain: not a trust domain"),
 ]  # fmt: skip

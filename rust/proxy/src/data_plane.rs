@@ -28,7 +28,7 @@ use crate::telemetry::log::{self, Filter, Logger, Losses};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::readiness::{Heartbeats, Readiness};
 use crate::telemetry::stats;
-use crate::tls::{CredentialStore, WorkloadCertificate};
+use crate::tls::{self, CredentialStore, WorkloadCertificate};
 use crate::worker::{self, Listening, Purpose};
 
 /// Connections the kernel keeps for us while we are busy: a storm of 1,000 must not lose its SYNs.
@@ -76,6 +76,9 @@ impl DataPlane {
             let text = format!("cannot raise the file descriptor limit: {error}");
             log.warn(TARGET, &text, &[]);
         }
+        let records = tls::choose_records(&settings.tls, Instant::now)
+            .map_err(|error| SettingsError(format!("tls.aead: {error}")))?;
+        log.info(TARGET, &format!("tls records: {}", records.why), &[]);
         let store = MeshStore::new();
         let heartbeats = Heartbeats::new(settings.workers);
         let shared = Arc::new(Shared {
@@ -83,7 +86,7 @@ impl DataPlane {
             mesh_version: watch::Sender::new(0),
             policy_version: watch::Sender::new(0),
             phase: watch::Sender::new(Phase::Waiting),
-            credentials: CredentialStore::new(),
+            credentials: CredentialStore::new(records.plan),
             events: Events::new()?,
             metrics: Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), losses)),
             readiness: Arc::new(Readiness::new([SYNC], heartbeats.clone())),

@@ -12,6 +12,9 @@ use serde::{Deserialize, Deserializer, de};
 /// The longest duration that is read: beyond it a typing mistake is likelier than a wish.
 const MAX_SECONDS: f64 = 366.0 * 24.0 * 3600.0;
 
+/// Four full records: with fewer on each key, making keys costs more than using them.
+const MIN_KEY_UPDATE_AFTER: u64 = 64 * 1024;
+
 /// Everything a data plane is told before it starts.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -39,6 +42,9 @@ pub struct Settings {
     /// The pool of outbound tunnels.
     #[serde(default)]
     pub pool: Pool,
+    /// How TLS records are sealed and opened.
+    #[serde(default)]
+    pub tls: RecordSettings,
     /// How long each wait may take.
     #[serde(default)]
     pub deadlines: Deadlines,
@@ -122,6 +128,43 @@ pub struct Pool {
     /// How long a tunnel without streams is kept.
     #[serde(deserialize_with = "seconds")]
     pub idle: Duration,
+}
+
+/// How TLS records are sealed and opened, once a handshake is over.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RecordSettings {
+    /// Whose record layer.
+    pub records: RecordLayer,
+    /// Whose AES-GCM, where the record layer is ours.
+    pub aead: AeadWish,
+    /// Bytes after which we change our key, where the record layer is ours. Absent, it is changed only before so
+    /// many records that it would wear out.
+    pub key_update_after: Option<u64>,
+}
+
+/// Whose record layer.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordLayer {
+    /// Ours, which seals and opens records where they lie.
+    #[default]
+    InPlace,
+    /// The TLS library's own, which copies: to fall back on.
+    Rustls,
+}
+
+/// Whose AES-GCM.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum AeadWish {
+    /// The faster one on this machine, measured at start.
+    #[default]
+    Auto,
+    /// AWS-LC's, which also does the handshakes: the one to pin where FIPS is asked for.
+    AwsLc,
+    /// ring's.
+    Ring,
 }
 
 /// How long each wait may take (spec/reliability.md §8).
@@ -231,6 +274,13 @@ impl Settings {
         }
         if settings.pool.max_streams == 0 {
             return Err(SettingsError("pool.maxStreams: must not be 0".into()));
+        }
+        if let Some(bytes) = settings.tls.key_update_after
+            && bytes < MIN_KEY_UPDATE_AFTER
+        {
+            return Err(SettingsError(format!(
+                "tls.keyUpdateAfter: must be at least {MIN_KEY_UPDATE_AFTER}: {bytes}"
+            )));
         }
         Ok(settings)
     }

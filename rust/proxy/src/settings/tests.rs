@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::Settings;
+use super::{AeadWish, RecordLayer, RecordSettings, Settings};
 
 const WORKLOAD: &str = r#""workload":{"name":"a","namespace":"b","serviceAccount":"c"}"#;
 
@@ -11,6 +11,37 @@ fn only_the_workload_must_be_named() {
     assert_eq!(settings.hbone_port, 15008);
     assert_eq!(settings.deadlines.handshake, Duration::from_secs(10));
     assert!(settings.listeners.inbound.is_none());
+}
+
+#[test]
+fn records_are_ours_and_measured_unless_said_otherwise() {
+    let read = |extra: &str| {
+        Settings::parse(format!("{{{WORKLOAD}{extra}}}").as_bytes())
+            .unwrap()
+            .tls
+    };
+    assert_eq!(read(""), RecordSettings::default());
+    assert_eq!(
+        RecordSettings::default(),
+        RecordSettings {
+            records: RecordLayer::InPlace,
+            aead: AeadWish::Auto,
+            key_update_after: None,
+        }
+    );
+    assert_eq!(
+        read(r#","tls":{"records":"rustls","aead":"aws-lc","keyUpdateAfter":4194304}"#),
+        RecordSettings {
+            records: RecordLayer::Rustls,
+            aead: AeadWish::AwsLc,
+            key_update_after: Some(4 << 20),
+        }
+    );
+    let set = read(r#","tls":{"records":"in_place","aead":"ring"}"#);
+    assert_eq!(
+        (set.records, set.aead),
+        (RecordLayer::InPlace, AeadWish::Ring)
+    );
 }
 
 #[test]
@@ -37,6 +68,11 @@ fn a_wrong_setting_is_named() {
         ),
         (r#""http2":{"frameSize":1}"#, "http2.frameSize"),
         (r#""pool":{"maxStreams":0}"#, "pool.maxStreams"),
+        (r#""tls":{"records":"ours"}"#, "unknown variant `ours`"),
+        (
+            r#""tls":{"keyUpdateAfter":65535}"#,
+            "tls.keyUpdateAfter: must be at least 65536: 65535",
+        ),
     ] {
         let error = Settings::parse(format!("{{{WORKLOAD},{extra}}}").as_bytes()).unwrap_err();
         assert!(error.to_string().contains(part), "{extra}: {error}");

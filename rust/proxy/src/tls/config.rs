@@ -13,10 +13,21 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::SingleCertAndKey;
 use rustls::version::TLS13;
 
+use super::record::RecordPlan;
+
 /// One side's settings for the connections it opens; made by [`super::WorkloadCertificate::client`].
-pub type ClientConfig = rustls::ClientConfig;
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    pub(super) tls: Arc<rustls::ClientConfig>,
+    pub(super) records: RecordPlan,
+}
+
 /// One side's settings for the connections it accepts; made by [`super::WorkloadCertificate::server`].
-pub type ServerConfig = rustls::ServerConfig;
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    pub(super) tls: Arc<rustls::ServerConfig>,
+    pub(super) records: RecordPlan,
+}
 
 /// The only protocol spoken inside (RFC 9113 §3.2).
 const ALPN: &[u8] = b"h2";
@@ -44,8 +55,8 @@ pub(super) fn server(
     provider: Arc<CryptoProvider>,
     verifier: Arc<dyn ClientCertVerifier>,
     certificate: Arc<SingleCertAndKey>,
-) -> Result<ServerConfig, rustls::Error> {
-    let mut config = ServerConfig::builder_with_provider(provider)
+) -> Result<rustls::ServerConfig, rustls::Error> {
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(certificate);
@@ -54,6 +65,8 @@ pub(super) fn server(
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.max_early_data_size = 0;
+    // For `record`, which needs the keys; that takes the connection apart, and leaves nothing to ask twice.
+    config.enable_secret_extraction = true;
     Ok(config)
 }
 
@@ -61,8 +74,8 @@ pub(super) fn client(
     provider: Arc<CryptoProvider>,
     verifier: Arc<dyn ServerCertVerifier>,
     certificate: Arc<SingleCertAndKey>,
-) -> Result<ClientConfig, rustls::Error> {
-    let mut config = ClientConfig::builder_with_provider(provider)
+) -> Result<rustls::ClientConfig, rustls::Error> {
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
@@ -71,5 +84,6 @@ pub(super) fn client(
     config.enable_sni = false;
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
+    config.enable_secret_extraction = true;
     Ok(config)
 }

@@ -19,6 +19,7 @@ use webpki::KeyUsage;
 use super::certificate::{CertificateInfo, Reading, from_pem};
 use super::config::{self, ClientConfig, ServerConfig};
 use super::keys::PrivateKey;
+use super::record::RecordPlan;
 use super::verify::{ClientMustBeOf, MAX_CHAIN, ServerMustBe, Trust, VerifyError, spiffe_name};
 
 /// Largest PEM text that is read: the biggest public root bundles are a quarter of this.
@@ -95,7 +96,10 @@ impl WorkloadCertificate {
             provider,
             certified,
             trust,
-            server: Arc::new(server),
+            server: Arc::new(ServerConfig {
+                tls: Arc::new(server),
+                records: RecordPlan::default(),
+            }),
             clients: Mutex::default(),
         })
     }
@@ -149,12 +153,24 @@ impl WorkloadCertificate {
     fn build_client(&self, expected: Arc<[Identity]>) -> ClientConfig {
         let verifier: Arc<dyn ServerCertVerifier> =
             Arc::new(ServerMustBe::new(Arc::clone(&self.trust), expected));
-        config::client(
+        let tls = config::client(
             Arc::clone(&self.provider),
             verifier,
             Arc::clone(&self.certified),
         )
-        .expect("the same provider and version already made the server's configuration")
+        .expect("the same provider and version already made the server's configuration");
+        ClientConfig {
+            tls: Arc::new(tls),
+            records: self.server.records,
+        }
+    }
+
+    /// Its connections make their records so.
+    pub(super) fn with_records(mut self, records: RecordPlan) -> Self {
+        let tls = Arc::clone(&self.server.tls);
+        self.server = Arc::new(ServerConfig { tls, records });
+        self.clients = Mutex::default();
+        self
     }
 
     /// What `/config_dump` shows (spec/control.md §11).

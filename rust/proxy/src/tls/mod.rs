@@ -11,7 +11,7 @@
 //! | `store` | which credentials are in use now |
 //! | `config` | versions, suites, groups, ALPN: the same for every connection |
 //! | `verify` | is the peer who it must be |
-//! | `record` | what surrounds a payload on the wire |
+//! | `record` | its records, once the handshake is over |
 //! | `session` | one connection as bytes in, bytes out |
 //! | `error` | why a connection ended, for the log and for the metric |
 
@@ -33,7 +33,9 @@ pub use config::{ClientConfig, ServerConfig};
 pub use credentials::{CertificateDump, CredentialError, WorkloadCertificate};
 pub use error::TlsError;
 pub use keys::{KeyError, PrivateKey};
-pub use record::{RECORD_HEADER, RECORD_PAYLOAD, RECORD_TRAILER};
+pub use record::{
+    RECORD_HEADER, RECORD_PAYLOAD, RECORD_TRAILER, RecordChoice, RecordPlan, choose_records,
+};
 pub use session::{Facts, Session};
 pub use store::{CredentialStore, NoCredential};
 pub use verify::VerifyError;

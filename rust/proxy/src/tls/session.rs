@@ -1,7 +1,9 @@
 //! One TLS connection as bytes in, bytes out: no socket, no task, no buffer of its own.
 //!
-//! Rides on rustls' unbuffered API (`engine`), so what arrives is decrypted where it lies and the worker's
-//! scratch is all the memory there is. `tunnel` owns the socket, the clock and the buffers.
+//! Begins as rustls' connection (`plain`), which does the handshake, and goes on with our own records (`record`),
+//! or with rustls' to the end if the plan says so: the same calls, and the same answers. Either way what arrives is
+//! decrypted where it lies and the worker's scratch is all the memory there is. `tunnel` owns the socket, the clock
+//! and the buffers.
 
 use std::mem;
 use std::sync::Arc;
@@ -13,27 +15,43 @@ use rustls_pki_types::{IpAddr, Ipv4Addr, ServerName};
 
 use super::config::{ClientConfig, ServerConfig};
 use super::error::TlsError;
-use super::record::{RECORD_HEADER, RECORD_PAYLOAD, RECORD_TRAILER};
-use super::verify::spiffe_name;
-use engine::{Engine, Job, Step};
+use super::record::{RECORD_HEADER, RECORD_PAYLOAD, RECORD_TRAILER, Received, RecordPlan, Records};
+use crate::settings::RecordLayer;
+use engine::{Engine, Job};
+use plain::Plain;
 
 mod engine;
+mod plain;
 
 /// One connection, either side, from its first byte to its last.
 ///
 /// A client starts with `receive(&mut [], …)`, which writes its hello.
 pub struct Session {
-    engine: Engine,
+    path: Path,
+    plan: RecordPlan,
     /// The peer has said enough to look like TLS.
     heard: bool,
     /// What the last `receive` left with the caller, in bytes.
     kept: usize,
-    /// A copy of that, only while a handshake message lies there in part; see [`Session::write`].
-    unfinished: Vec<u8>,
     peer: Option<Identity>,
+    agreed: Option<Agreed>,
     peer_closed: bool,
     closed: bool,
     failed: Option<TlsError>,
+}
+
+/// Who reads and writes the records.
+enum Path {
+    /// Neither: changing over has failed, and `failed` says why.
+    Gone,
+    InPlace(Box<Records>),
+    Plain(Plain),
+}
+
+/// What is still asked about a handshake when it is over.
+struct Agreed {
+    alpn: Option<Box<[u8]>>,
+    facts: Option<Facts>,
 }
 
 /// What was agreed, for the log.
@@ -55,8 +73,11 @@ impl Session {
     pub fn client(config: Arc<ClientConfig>) -> Result<Self, TlsError> {
         // A name must be given; SNI is off and the verifier looks at SPIFFE names only (spec/dataplane.md §9.1).
         let nobody = ServerName::IpAddress(IpAddr::V4(Ipv4Addr::from([0; 4])));
-        let connection = UnbufferedClientConnection::new(config, nobody)?;
-        Ok(Self::new(Engine::Client(Box::new(connection))))
+        let connection = UnbufferedClientConnection::new(Arc::clone(&config.tls), nobody)?;
+        Ok(Self::new(
+            Engine::Client(Box::new(connection)),
+            config.records,
+        ))
     }
 
     /// The side that accepts.
@@ -64,17 +85,21 @@ impl Session {
     /// # Errors
     /// [`TlsError::Internal`] when the library cannot start.
     pub fn server(config: Arc<ServerConfig>) -> Result<Self, TlsError> {
-        let connection = UnbufferedServerConnection::new(config)?;
-        Ok(Self::new(Engine::Server(Box::new(connection))))
+        let connection = UnbufferedServerConnection::new(Arc::clone(&config.tls))?;
+        Ok(Self::new(
+            Engine::Server(Box::new(connection)),
+            config.records,
+        ))
     }
 
-    fn new(engine: Engine) -> Self {
+    fn new(engine: Engine, plan: RecordPlan) -> Self {
         Self {
-            engine,
+            path: Path::Plain(Plain::new(engine)),
+            plan,
             heard: false,
             kept: 0,
-            unfinished: Vec::new(),
             peer: None,
+            agreed: None,
             peer_closed: false,
             closed: false,
             failed: None,
@@ -85,7 +110,7 @@ impl Session {
     /// what must be sent to `outgoing`, and returns how many bytes of `incoming` it is done with.
     ///
     /// The caller keeps the rest, unchanged (it may be decrypted in part), and puts it in front of what arrives
-    /// next. That is less than one record (16.7 KiB) once the handshake is over; during it, at most 64 KiB, and
+    /// next. That is less than one record (16.3 KiB) once the handshake is over; during it, at most 64 KiB, and
     /// 8 KiB before a server has read the client's hello.
     ///
     /// Each plaintext lies inside `incoming`, behind the one before: decrypted where it arrived.
@@ -107,12 +132,16 @@ impl Session {
         }
         match self.advance(incoming, outgoing, plaintext) {
             Ok(consumed) => {
-                self.keep(&incoming[consumed..]);
+                let rest = &incoming[consumed..];
+                self.kept = rest.len();
+                if let Path::Plain(plain) = &mut self.path {
+                    plain.keep(rest);
+                }
                 Ok(consumed)
             }
             Err(error) => {
-                if !self.closed {
-                    self.engine.drain_alerts(outgoing); // behind close_notify nothing may follow
+                if let (Path::Plain(plain), false) = (&mut self.path, self.closed) {
+                    plain.drain_alerts(outgoing); // behind close_notify nothing may follow
                 }
                 self.failed = Some(error.clone());
                 Err(error)
@@ -127,16 +156,16 @@ impl Session {
     /// # Errors
     /// [`TlsError::Misuse`] during the handshake and after [`Session::close`].
     pub fn encrypt(&mut self, plaintext: &[u8], outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
-        if self.is_handshaking() {
-            return Err(TlsError::Misuse("encrypt during the handshake"));
-        }
-        if self.closed {
-            return Err(TlsError::Misuse("encrypt after close"));
-        }
+        self.check_writable()?;
         if plaintext.is_empty() {
-            return self.check_alive();
+            return Ok(());
         }
-        self.write(Job::Encrypt(plaintext), outgoing)
+        let written = match &mut self.path {
+            Path::InPlace(records) => records.encrypt(plaintext, outgoing),
+            Path::Plain(plain) => plain.write(Job::Encrypt(plaintext), outgoing),
+            Path::Gone => Err(TlsError::Misuse("encrypt without a connection")),
+        };
+        written.inspect_err(|error| self.failed = Some(error.clone()))
     }
 
     /// Seals one record of application data where it lies: `record` is [`RECORD_HEADER`] free bytes, 1 to
@@ -152,12 +181,13 @@ impl Session {
         if !(1..=RECORD_PAYLOAD).contains(&payload) {
             return Err(TlsError::Misuse("not the size of a record"));
         }
-        let mut sealed = Vec::new();
-        self.encrypt(&record[RECORD_HEADER..][..payload], &mut sealed)?;
-        let (update, sealed) = sealed.split_at(sealed.len() - record.len());
-        ahead.extend_from_slice(update);
-        record.copy_from_slice(sealed);
-        Ok(())
+        self.check_writable()?;
+        let written = match &mut self.path {
+            Path::InPlace(records) => records.seal(record, ahead),
+            Path::Plain(plain) => plain.seal(record, ahead),
+            Path::Gone => Err(TlsError::Misuse("seal without a connection")),
+        };
+        written.inspect_err(|error| self.failed = Some(error.clone()))
     }
 
     /// Appends `close_notify`: nothing of ours follows. What the peer sends is still received.
@@ -167,8 +197,13 @@ impl Session {
         if self.closed || self.is_handshaking() || self.failed.is_some() {
             return;
         }
+        let written = match &mut self.path {
+            Path::InPlace(records) => records.close(outgoing),
+            Path::Plain(plain) => plain.write(Job::Close, outgoing),
+            Path::Gone => Ok(()),
+        };
         // Fails only where there is nobody left to tell.
-        let _ = self.write(Job::Close, outgoing);
+        self.failed = written.err();
         self.closed = true;
     }
 
@@ -188,7 +223,10 @@ impl Session {
     /// Not yet ready for application data.
     #[must_use]
     pub fn is_handshaking(&self) -> bool {
-        self.engine.common().is_handshaking()
+        match &self.path {
+            Path::Plain(plain) => plain.is_handshaking(),
+            Path::Gone | Path::InPlace(_) => false,
+        }
     }
 
     /// The peer has said `close_notify`: nothing of its follows, and nothing is missing.
@@ -207,22 +245,27 @@ impl Session {
     /// The agreed application protocol, if the peer offered any.
     #[must_use]
     pub fn alpn(&self) -> Option<&[u8]> {
-        self.engine.common().alpn_protocol()
+        self.agreed.as_ref()?.alpn.as_deref()
     }
 
-    /// Version, suite and group, once agreed.
+    /// Version, suite and group, once the handshake is over.
     #[must_use]
     pub fn facts(&self) -> Option<Facts> {
-        let common = self.engine.common();
-        Some(Facts {
-            version: common.protocol_version()?.as_str()?,
-            suite: common.negotiated_cipher_suite()?.suite().as_str()?,
-            group: common.negotiated_key_exchange_group()?.name().as_str()?,
-        })
+        self.agreed.as_ref()?.facts
     }
 
     fn check_alive(&self) -> Result<(), TlsError> {
         self.failed.clone().map_or(Ok(()), Err)
+    }
+
+    fn check_writable(&self) -> Result<(), TlsError> {
+        if self.is_handshaking() {
+            return Err(TlsError::Misuse("encrypt during the handshake"));
+        }
+        if self.closed {
+            return Err(TlsError::Misuse("encrypt after close"));
+        }
+        self.check_alive()
     }
 
     fn advance(
@@ -231,25 +274,36 @@ impl Session {
         outgoing: &mut Vec<u8>,
         plaintext: &mut impl FnMut(&[u8]),
     ) -> Result<usize, TlsError> {
-        self.listen(incoming, outgoing)?;
-        let mut consumed = 0;
-        loop {
-            let rest = &mut incoming[consumed..];
-            let (done, step) = self.engine.step(rest, Job::Read, outgoing, plaintext);
-            consumed += done;
-            match step? {
-                Step::Again => {}
-                Step::PeerClosed => self.peer_closed = true,
-                Step::Rest => break,
-            }
-        }
-        self.meet()?;
         if self.peer_closed {
-            // What follows the closure alert is not the peer's word (RFC 8446 §6.1).
             return Ok(incoming.len());
         }
-        self.check_size(incoming.len() - consumed, outgoing)?;
-        Ok(consumed)
+        self.listen(incoming, outgoing)?;
+        let mut received = Received::default();
+        if let Path::Plain(plain) = &mut self.path {
+            received = match self.plan.layer {
+                RecordLayer::InPlace => plain.shake_hands(incoming, self.kept, outgoing)?,
+                RecordLayer::Rustls => plain.read(incoming, outgoing, plaintext)?,
+            };
+            self.meet()?;
+        }
+        if let Path::InPlace(records) = &mut self.path {
+            let rest = &mut incoming[received.consumed..];
+            let said = (!self.closed).then_some(outgoing);
+            let more = records.receive(rest, plaintext);
+            let more = more.map_err(|fault| fault.tell(records, said))?;
+            received.consumed += more.consumed;
+            received.closed = more.closed;
+        } else if let Path::Plain(plain) = &self.path
+            && !received.closed
+        {
+            plain.check_size(incoming.len() - received.consumed, outgoing)?;
+        }
+        if received.closed {
+            // What follows the closure alert is not the peer's word (RFC 8446 §6.1).
+            self.peer_closed = true;
+            received.consumed = incoming.len();
+        }
+        Ok(received.consumed)
     }
 
     /// The first bytes already tell TLS from anything else, long before a whole record is there.
@@ -271,59 +325,24 @@ impl Session {
         Ok(())
     }
 
-    /// Notes who the peer is, when the handshake has just ended.
+    /// When the handshake has just ended: notes what came of it, and changes over to our own records.
     fn meet(&mut self) -> Result<(), TlsError> {
-        if self.peer.is_none() && !self.is_handshaking() {
-            let chain = self.engine.common().peer_certificates();
-            let leaf = chain.and_then(<[_]>::first);
-            let leaf = leaf.ok_or_else(|| TlsError::Internal("peer without certificate".into()))?;
-            self.peer = Some(spiffe_name(leaf)?);
-        }
-        Ok(())
-    }
-
-    /// Bounds what the caller must keep: rustls bounds a message, not the records it comes in.
-    fn check_size(&self, rest: usize, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
-        let hello = self.engine.common().protocol_version().is_none();
-        let limit = if hello { MAX_HELLO } else { MAX_REST };
-        if rest <= limit {
+        let Path::Plain(plain) = &self.path else {
+            return Ok(());
+        };
+        if self.peer.is_some() || plain.is_handshaking() {
             return Ok(());
         }
-        if hello {
-            outgoing.extend_from_slice(&plain_alert(ALERT_RECORD_OVERFLOW));
+        let (peer, agreed) = plain.result()?;
+        self.peer = Some(peer);
+        self.agreed = Some(agreed);
+        if self.plan.layer == RecordLayer::InPlace
+            && let Path::Plain(plain) = mem::replace(&mut self.path, Path::Gone)
+        {
+            let records = Records::new(self.plan, plain.convert()?)?;
+            self.path = Path::InPlace(Box::new(records));
         }
-        Err(TlsError::TooLarge(rest))
-    }
-
-    /// Remembers what the caller keeps, as far as `write` needs it.
-    fn keep(&mut self, rest: &[u8]) {
-        self.kept = rest.len();
-        self.unfinished.clear();
-        // A whole record that was not consumed is a part of a handshake message; anything else would have been.
-        let whole = rest.get(3..5).is_some_and(|length| {
-            rest.len() >= 5 + usize::from(u16::from_be_bytes([length[0], length[1]]))
-        });
-        if whole && !self.is_handshaking() {
-            self.unfinished.extend_from_slice(rest);
-        }
-    }
-
-    /// Writes without reading. rustls gives the writer only out of a look at the input, and while a handshake
-    /// message has arrived in part it must be shown that part again (it panics otherwise): hence the copy, which
-    /// is empty but for peers that cut their tickets and key updates in pieces.
-    fn write(&mut self, job: Job<'_>, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
-        self.check_alive()?;
-        let mut shown = mem::take(&mut self.unfinished);
-        let written = loop {
-            let nothing = &mut |_: &[u8]| debug_assert!(false, "plaintext left from receive");
-            match self.engine.step(&mut shown, job, outgoing, nothing).1 {
-                Ok(Step::Rest) => break Ok(()),
-                Ok(Step::Again | Step::PeerClosed) => {}
-                Err(error) => break Err(error),
-            }
-        };
-        self.unfinished = shown;
-        written.inspect_err(|error| self.failed = Some(error.clone()))
+        Ok(())
     }
 }
 
@@ -338,12 +357,6 @@ impl std::fmt::Debug for Session {
             .finish_non_exhaustive()
     }
 }
-
-/// A client's hello with a post-quantum key share has 1.8 KiB; until it is read we owe the peer nothing
-/// (spec/reliability.md T01).
-const MAX_HELLO: usize = 8 * 1024;
-/// rustls' own bound for a handshake message (spec/reliability.md T03), and for what its buffered API holds.
-const MAX_REST: usize = 64 * 1024;
 
 const ALERT_RECORD_OVERFLOW: u8 = 22;
 const ALERT_DECODE_ERROR: u8 = 50;

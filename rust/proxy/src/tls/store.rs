@@ -13,6 +13,7 @@ use mesh::identity::Identity;
 use tokio::sync::watch;
 
 use super::credentials::WorkloadCertificate;
+use super::record::RecordPlan;
 
 type Certificates = HashMap<Identity, Arc<WorkloadCertificate>>;
 
@@ -21,21 +22,23 @@ pub struct CredentialStore {
     certificates: ArcSwap<Certificates>,
     /// Wakes those who wait; carries nothing, they look for themselves.
     installed: watch::Sender<()>,
+    records: RecordPlan,
 }
 
 impl CredentialStore {
-    /// An empty store.
+    /// An empty store; connections of what is installed make their records as `records` says.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(records: RecordPlan) -> Self {
         Self {
             certificates: ArcSwap::default(),
             installed: watch::Sender::new(()),
+            records,
         }
     }
 
     /// Takes a certificate into use; new handshakes of its identity use it from now on.
     pub fn install(&self, certificate: WorkloadCertificate) {
-        let certificate = Arc::new(certificate);
+        let certificate = Arc::new(certificate.with_records(self.records));
         self.change(|certificates| {
             certificates.insert(certificate.identity().clone(), Arc::clone(&certificate));
         });
@@ -97,12 +100,6 @@ impl CredentialStore {
             change(&mut next);
             next
         });
-    }
-}
-
-impl Default for CredentialStore {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the tests of this folder share: signers, certificates of every kind, and two ends joined by memory.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use mesh::identity::Identity;
@@ -15,6 +16,7 @@ use rustls::{DigitallySignedStruct, DistinguishedName as Subject, SignatureSchem
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::config;
+use super::record::RecordPlan;
 use super::{ClientConfig, PrivateKey, ServerConfig, Session, TlsError, WorkloadCertificate};
 
 pub(crate) const CLIENT: &str = "spiffe://cluster.local/ns/shop/sa/client";
@@ -22,6 +24,32 @@ pub(crate) const SERVER: &str = "spiffe://cluster.local/ns/shop/sa/server";
 
 pub(crate) fn identity(text: &str) -> Identity {
     Identity::parse(text).unwrap()
+}
+
+impl From<rustls::ClientConfig> for ClientConfig {
+    fn from(tls: rustls::ClientConfig) -> Self {
+        let (tls, records) = (Arc::new(tls), RecordPlan::default());
+        Self { tls, records }
+    }
+}
+
+impl From<rustls::ServerConfig> for ServerConfig {
+    fn from(tls: rustls::ServerConfig) -> Self {
+        let (tls, records) = (Arc::new(tls), RecordPlan::default());
+        Self { tls, records }
+    }
+}
+
+impl From<Arc<Self>> for ClientConfig {
+    fn from(shared: Arc<Self>) -> Self {
+        Self::clone(&shared)
+    }
+}
+
+impl From<Arc<Self>> for ServerConfig {
+    fn from(shared: Arc<Self>) -> Self {
+        Self::clone(&shared)
+    }
 }
 
 /// Signs certificates: a root, or an intermediate under one.
@@ -137,12 +165,18 @@ impl Leaf {
 }
 
 /// A peer that shows any chain and believes anybody: what an attacker would run.
-pub(super) fn lax_client(chain: Vec<CertificateDer<'static>>, key: &PrivateKey) -> ClientConfig {
+pub(super) fn lax_client(
+    chain: Vec<CertificateDer<'static>>,
+    key: &PrivateKey,
+) -> rustls::ClientConfig {
     config::client(config::provider(), Arc::new(Anybody), shown(chain, key)).unwrap()
 }
 
 /// As [`lax_client`], for the other side.
-pub(super) fn lax_server(chain: Vec<CertificateDer<'static>>, key: &PrivateKey) -> ServerConfig {
+pub(super) fn lax_server(
+    chain: Vec<CertificateDer<'static>>,
+    key: &PrivateKey,
+) -> rustls::ServerConfig {
     config::server(config::provider(), Arc::new(Anybody), shown(chain, key)).unwrap()
 }
 
@@ -229,6 +263,25 @@ impl ClientCertVerifier for Anybody {
     }
 }
 
+thread_local! {
+    static PLAN: Cell<RecordPlan> = Cell::new(RecordPlan::default());
+}
+
+/// How the [`End`]s that this thread makes from now on treat their records.
+pub(super) fn use_plan(plan: RecordPlan) {
+    PLAN.set(plan);
+}
+
+/// Tells a story over every record path; a failure says over which one.
+pub(super) fn on_each_path(story: impl Fn()) {
+    for plan in RecordPlan::EACH {
+        println!("{plan:?}");
+        use_plan(plan);
+        story();
+    }
+    use_plan(RecordPlan::default());
+}
+
 /// A session with the buffers that its connection would have.
 pub(super) struct End {
     pub(super) session: Session,
@@ -244,13 +297,17 @@ pub(super) struct End {
 }
 
 impl End {
-    pub(super) fn client(config: impl Into<Arc<ClientConfig>>) -> Self {
+    pub(super) fn client(config: impl Into<ClientConfig>) -> Self {
+        let mut config = config.into();
+        config.records = PLAN.get();
         let mut end = Self::new(Session::client(config.into()).unwrap());
         end.take(&[]); // writes the hello
         end
     }
 
-    pub(super) fn server(config: impl Into<Arc<ServerConfig>>) -> Self {
+    pub(super) fn server(config: impl Into<ServerConfig>) -> Self {
+        let mut config = config.into();
+        config.records = PLAN.get();
         Self::new(Session::server(config.into()).unwrap())
     }
 

@@ -244,7 +244,7 @@ fn a_replaced_certificate_serves_new_handshakes_only() {
     let both = format!("{}{}", old.root_pem(), new.root_pem());
     // Believes the old root alone, so it can tell which certificate it was shown.
     let client = old.certificate(CLIENT);
-    let store = crate::tls::CredentialStore::new();
+    let store = crate::tls::CredentialStore::new(RecordPlan::default());
     let dial = || {
         let mut a = End::client(client.client(&[identity(SERVER)]));
         let mut b = End::server(store.get(&identity(SERVER)).unwrap().server());

@@ -14,7 +14,7 @@ fn run<F: Future>(future: F) -> F::Output {
 #[test]
 fn what_was_installed_is_found_until_it_is_forgotten() {
     let root = Authority::root("root");
-    let store = CredentialStore::new();
+    let store = CredentialStore::new(RecordPlan::default());
     assert!(store.get(&identity(CLIENT)).is_none());
     store.install(root.certificate(SERVER));
     store.install(root.certificate(CLIENT));
@@ -27,7 +27,7 @@ fn what_was_installed_is_found_until_it_is_forgotten() {
 #[test]
 fn those_who_wait_are_woken_by_the_certificate_they_wait_for() {
     let root = Authority::root("root");
-    let store = CredentialStore::new();
+    let store = CredentialStore::new(RecordPlan::default());
     run(async {
         let wanted = identity(CLIENT);
         let waiting = store.wait_for(&wanted, SOON);
@@ -43,7 +43,7 @@ fn those_who_wait_are_woken_by_the_certificate_they_wait_for() {
 
 #[test]
 fn a_certificate_that_is_there_is_not_waited_for() {
-    let store = CredentialStore::new();
+    let store = CredentialStore::new(RecordPlan::default());
     store.install(Authority::root("root").certificate(CLIENT));
     let found = run(store.wait_for(&identity(CLIENT), Duration::ZERO));
     assert!(found.is_ok());
@@ -51,7 +51,7 @@ fn a_certificate_that_is_there_is_not_waited_for() {
 
 #[test]
 fn waiting_ends_at_its_limit_and_says_for_whom() {
-    let store = CredentialStore::new();
+    let store = CredentialStore::new(RecordPlan::default());
     let limit = Duration::from_millis(1);
     let error = run(store.wait_for(&identity(CLIENT), limit)).unwrap_err();
     assert_eq!(

@@ -3,6 +3,7 @@
 use rustls::crypto::cipher::{MessageEncrypter, OutboundChunks, OutboundPlainMessage};
 use rustls::{ConnectionTrafficSecrets, ContentType, ProtocolVersion, SupportedCipherSuite};
 
+use super::plain::MAX_REST;
 use super::*;
 
 /// A client that has shaken hands with `end` and can now send any record.
@@ -64,94 +65,108 @@ const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
 
 #[test]
 fn empty_records_carry_nothing_and_a_flood_of_them_ends_the_connection() {
-    let mut forger = Forger::new();
-    for _ in 0..32 {
-        forger.send(ContentType::ApplicationData, b"");
-    }
-    forger.send(ContentType::ApplicationData, b"text");
-    assert_eq!(
-        (forger.end.reason(), &forger.end.heard[..]),
-        ("none", &b"text"[..])
-    );
-    for _ in 0..33 {
-        forger.send(ContentType::ApplicationData, b"");
-    }
-    assert_eq!(forger.end.reason(), "protocol");
+    on_each_path(|| {
+        let mut forger = Forger::new();
+        for _ in 0..32 {
+            forger.send(ContentType::ApplicationData, b"");
+        }
+        forger.send(ContentType::ApplicationData, b"text");
+        assert_eq!(
+            (forger.end.reason(), &forger.end.heard[..]),
+            ("none", &b"text"[..])
+        );
+        for _ in 0..33 {
+            forger.send(ContentType::ApplicationData, b"");
+        }
+        assert_eq!(forger.end.reason(), "protocol");
+    });
 }
 
 #[test]
 fn half_a_handshake_message_does_not_stop_us_from_writing() {
-    let mut forger = Forger::new();
-    forger.send(ContentType::Handshake, &KEY_UPDATE[..3]);
-    forger.end.say(b"still writing");
-    assert_eq!(forger.end.outbox.len(), encrypted_len(13));
-    forger.send(ContentType::Handshake, &KEY_UPDATE[3..4]);
-    forger.end.say(b"still writing");
-    forger.end.session.close(&mut forger.end.outbox);
-    assert_eq!(
-        forger.end.outbox.len(),
-        2 * encrypted_len(13) + ALERT_RECORD
-    );
-    forger.send(ContentType::Handshake, &KEY_UPDATE[4..]);
-    assert_eq!(forger.end.reason(), "none");
+    on_each_path(|| {
+        let mut forger = Forger::new();
+        forger.send(ContentType::Handshake, &KEY_UPDATE[..3]);
+        forger.end.say(b"still writing");
+        assert_eq!(forger.end.outbox.len(), encrypted_len(13));
+        forger.send(ContentType::Handshake, &KEY_UPDATE[3..4]);
+        forger.end.say(b"still writing");
+        forger.end.session.close(&mut forger.end.outbox);
+        assert_eq!(
+            forger.end.outbox.len(),
+            2 * encrypted_len(13) + ALERT_RECORD
+        );
+        forger.send(ContentType::Handshake, &KEY_UPDATE[4..]);
+        assert_eq!(forger.end.reason(), "none");
+    });
 }
 
 #[test]
 fn data_inside_a_handshake_message_ends_the_connection() {
-    let mut forger = Forger::new();
-    forger.send(ContentType::Handshake, &KEY_UPDATE[..3]);
-    forger.send(ContentType::ApplicationData, b"text");
-    assert_eq!(
-        (forger.end.reason(), &forger.end.heard[..]),
-        ("protocol", &b""[..])
-    );
+    on_each_path(|| {
+        let mut forger = Forger::new();
+        forger.send(ContentType::Handshake, &KEY_UPDATE[..3]);
+        forger.send(ContentType::ApplicationData, b"text");
+        assert_eq!(
+            (forger.end.reason(), &forger.end.heard[..]),
+            ("protocol", &b""[..])
+        );
+    });
 }
 
 #[test]
 fn a_handshake_message_in_a_thousand_pieces_is_bounded() {
-    let mut forger = Forger::new();
-    forger.send(ContentType::Handshake, &[24, 0, 0xff, 0xff]);
-    let mut sent = 0;
-    while forger.end.error.is_none() {
-        forger.send(ContentType::Handshake, b"x");
-        sent += 1;
-        assert!(sent < MAX_REST, "no bound");
-    }
-    assert_eq!(forger.end.reason(), "too_large");
-    assert!(forger.end.most_kept <= MAX_REST);
+    on_each_path(|| {
+        let mut forger = Forger::new();
+        forger.send(ContentType::Handshake, &[24, 0, 0xff, 0xff]);
+        let mut sent = 0;
+        while forger.end.error.is_none() {
+            forger.send(ContentType::Handshake, b"x");
+            sent += 1;
+            assert!(sent < MAX_REST, "no bound");
+        }
+        // rustls waits for all of it; our records refuse a key update of that size at its fourth byte.
+        let reason = forger.end.reason();
+        assert!(matches!(reason, "too_large" | "protocol"), "{reason}");
+        assert!(forger.end.most_kept <= MAX_REST);
+    });
 }
 
 #[test]
 fn alerts_are_told_by_their_names() {
-    for (code, reason) in [
-        (10, "peer_alert:unexpected_message"),
-        (48, "peer_alert:unknown_ca"),
-        (80, "peer_alert:internal_error"),
-        (200, "peer_alert:other"),
-    ] {
+    on_each_path(|| {
+        for (code, reason) in [
+            (10, "peer_alert:unexpected_message"),
+            (48, "peer_alert:unknown_ca"),
+            (80, "peer_alert:internal_error"),
+            (200, "peer_alert:other"),
+        ] {
+            let mut forger = Forger::new();
+            forger.send(ContentType::Alert, &[2, code]);
+            assert_eq!(forger.end.reason(), reason);
+        }
         let mut forger = Forger::new();
-        forger.send(ContentType::Alert, &[2, code]);
-        assert_eq!(forger.end.reason(), reason);
-    }
-    let mut forger = Forger::new();
-    forger.send(ContentType::Alert, &[1, 0]);
-    assert!(forger.end.session.peer_closed());
+        forger.send(ContentType::Alert, &[1, 0]);
+        assert!(forger.end.session.peer_closed());
+    });
 }
 
 #[test]
 fn messages_out_of_place_end_the_connection_with_an_alert() {
-    for (typ, payload) in [
-        (ContentType::Handshake, &[1, 0, 0, 0][..]), // a second hello: renegotiation
-        (ContentType::Handshake, &[99, 0, 0, 0]),
-        (ContentType::Handshake, &[24, 0, 0, 1, 9]),
-        (ContentType::Handshake, &[24, 0, 0, 1, 0, 24, 0, 0, 1, 0]), // two key updates in one record
-        (ContentType::ChangeCipherSpec, &[1]),
-        (ContentType::Unknown(77), b"?"),
-        (ContentType::Alert, &[2]),
-    ] {
-        let mut forger = Forger::new();
-        forger.send(typ, payload);
-        assert_eq!(forger.end.reason(), "protocol", "{typ:?} {payload:?}");
-        assert_eq!(forger.end.outbox.len(), ALERT_RECORD, "{typ:?} {payload:?}");
-    }
+    on_each_path(|| {
+        for (typ, payload) in [
+            (ContentType::Handshake, &[1, 0, 0, 0][..]), // a second hello: renegotiation
+            (ContentType::Handshake, &[99, 0, 0, 0]),
+            (ContentType::Handshake, &[24, 0, 0, 1, 9]),
+            (ContentType::Handshake, &[24, 0, 0, 1, 0, 24, 0, 0, 1, 0]), // two key updates in one record
+            (ContentType::ChangeCipherSpec, &[1]),
+            (ContentType::Unknown(77), b"?"),
+            (ContentType::Alert, &[2]),
+        ] {
+            let mut forger = Forger::new();
+            forger.send(typ, payload);
+            assert_eq!(forger.end.reason(), "protocol", "{typ:?} {payload:?}");
+            assert_eq!(forger.end.outbox.len(), ALERT_RECORD, "{typ:?} {payload:?}");
+        }
+    });
 }
