@@ -251,6 +251,19 @@ impl Records {
     }
 }
 
+#[cfg(test)]
+impl Records {
+    /// See [`Sealer::forge`].
+    pub(super) fn forge(&mut self, inner: &[u8]) -> Vec<u8> {
+        self.sealer.forge(inner)
+    }
+
+    /// Seals with the next key from now on, and says nothing of it.
+    pub(super) fn update_key(&mut self) {
+        self.sealer.renew(self.keys.next_write().unwrap());
+    }
+}
+
 impl Fault {
     fn new(alert: AlertDescription, error: impl Into<rustls::Error>) -> Self {
         Self {

@@ -272,6 +272,10 @@ pub(super) fn use_plan(plan: RecordPlan) {
     PLAN.set(plan);
 }
 
+pub(super) fn plan() -> RecordPlan {
+    PLAN.get()
+}
+
 /// Tells a story over every record path; a failure says over which one.
 pub(super) fn on_each_path(story: impl Fn()) {
     for plan in RecordPlan::EACH {

@@ -7,7 +7,7 @@ use super::engine::{ALERT_RECORD, RECORD_OVERHEAD, encrypted_len};
 use super::*;
 use crate::tls::testing::{
     Authority, CLIENT, End, Leaf, SERVER, carry, carry_whole, identity, lax_client, lax_server,
-    on_each_path, tunnel, use_plan,
+    on_each_path, plan, tunnel, use_plan,
 };
 use crate::tls::{PrivateKey, WorkloadCertificate};
 
