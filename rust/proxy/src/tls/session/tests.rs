@@ -11,6 +11,7 @@ use crate::tls::testing::{
 };
 use crate::tls::{PrivateKey, WorkloadCertificate};
 
+mod conversations;
 mod forged;
 mod hostile;
 mod interop;

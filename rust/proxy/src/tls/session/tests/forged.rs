@@ -46,6 +46,11 @@ impl Forger {
         self.records().forge(&inner)
     }
 
+    /// A record with nothing in it but padding.
+    pub(super) fn blank(&mut self, padding: usize) -> Vec<u8> {
+        self.records().forge(&vec![0; padding])
+    }
+
     fn send(&mut self, typ: ContentType, payload: &[u8]) {
         let record = self.make(typ, payload, 0);
         self.end.take(&record);
@@ -136,7 +141,7 @@ fn a_record_without_a_type_is_refused() {
     on_each_path(|| {
         for padding in [0, 1, 500] {
             let mut forger = Forger::new();
-            let record = forger.records().forge(&vec![0; padding]);
+            let record = forger.blank(padding);
             forger.end.take(&record);
             assert_eq!(forger.end.reason(), "protocol");
         }
