@@ -88,7 +88,11 @@ impl Authority {
     }
 
     /// Leaf and intermediates.
-    pub(super) fn sign(&self, leaf: &Leaf, key: &PrivateKey) -> Vec<CertificateDer<'static>> {
+    pub(super) fn sign(
+        &self,
+        leaf: &Leaf,
+        key: &impl rcgen::PublicKeyData,
+    ) -> Vec<CertificateDer<'static>> {
         let certificate = leaf.0.signed_by(key, &self.issuer).unwrap();
         let mut chain = vec![certificate.der().clone()];
         chain.extend(self.above.iter().cloned());

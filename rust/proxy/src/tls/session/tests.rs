@@ -15,6 +15,7 @@ mod conversations;
 mod forged;
 mod hostile;
 mod interop;
+mod openssl;
 
 fn any_plan() -> impl Strategy<Value = RecordPlan> {
     prop::sample::select(&RecordPlan::EACH[..])
