@@ -11,10 +11,25 @@ Raises `ztunnel.errors.SettingsError`, `CredentialError` and `DataPlaneClosed`; 
 from collections.abc import Sequence
 from typing import final
 
-__all__ = ["DataPlane", "Event", "Mesh", "PrivateKey", "Rejection", "Resource", "version"]
+__all__ = [
+    "DataPlane",
+    "Event",
+    "Mesh",
+    "PrivateKey",
+    "Rejection",
+    "Resource",
+    "validity",
+    "version",
+]
 
 def version() -> str:
     """The version of the compiled half, equal to the package's."""
+
+def validity(chain: bytes) -> tuple[float, float]:
+    """When the leaf of a chain (PEM) counts: `(not_before, not_after)`, seconds since 1970.
+
+    `CredentialError` if there is no leaf or it cannot be read; whether it is any good is for `install` to say.
+    """
 
 @final
 class DataPlane:

@@ -1,11 +1,11 @@
 """A node, put together: the only place that introduces the parts to each other.
 
-    node file ─▶ settings ─▶ data plane ◀─ mesh (local source)
-                                 │ ▲
-                          events ▼ │ install
-                            certificate manager ◀─▶ certificate authority
+    node file or environment ─▶ settings ─▶ data plane ◀─ mesh (local source)
+                                                │ ▲
+                                         events ▼ │ install
+                                           certificate manager ◀─▶ certificate authority
 
-Starts them in order, supervises them, drains on SIGTERM or SIGINT.
+Where settings, identity and mesh come from is for `nodefile` and `environment` to know. Starts them in order, supervises them, drains on SIGTERM or SIGINT.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from ztunnel.fields import fields
 from ztunnel.identity.manager import CertificateManager
 from ztunnel.identity.schedule import Priority
 from ztunnel.local.source import LocalSource
-from ztunnel.nodefile import NodeFile, mesh_of
+from ztunnel.settings import IstioCaSettings
 from ztunnel.tasks import FailurePolicy, Tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from ztunnel.dataplane.handle import DataPlane
     from ztunnel.identity.ca import CaClient
     from ztunnel.identity.ca.child import Child
-    from ztunnel.local.schema import MeshDocument
-    from ztunnel.settings import CaSettings
+    from ztunnel.identity.spiffe import Identity
+    from ztunnel.local.source import LocalMesh
+    from ztunnel.settings import CaSettings, NodeSettings
 
 log = logging.getLogger(__name__)
 
@@ -51,42 +51,64 @@ class Parts:
 
     data_plane: Callable[[bytes], DataPlane]
     """Makes a data plane from settings (JSON)."""
-    ca: Callable[[CaSettings], CaClient]
+    ca: Callable[[CaSettings | IstioCaSettings], CaClient]
     clock: Clock
 
 
-def real_parts(ca_child: Child) -> Parts:
-    """The compiled data plane, the built-in CA (with its first child), the machine's clock."""
-    # Imported here: tests need neither.
+def real_parts(ca_child: Child | None = None) -> Parts:
+    """The compiled data plane, the authority that the settings name, the machine's clock.
+
+    `ca_child` is the first child of the built-in CA, if it was started early.
+    """
+    # Imported here: tests do not need it.
     from ztunnel.dataplane.native import NativeDataPlane
+
+    def ca(settings: CaSettings | IstioCaSettings) -> CaClient:
+        if isinstance(settings, IstioCaSettings):
+            return _istiod(settings)
+        return _built_in(settings, ca_child)
+
+    return Parts(data_plane=NativeDataPlane, ca=ca, clock=SystemClock())
+
+
+def _built_in(settings: CaSettings, first: Child | None) -> CaClient:
     from ztunnel.identity.ca.process import ProcessCa
 
-    def built_in_ca(settings: CaSettings) -> CaClient:
-        return ProcessCa(
-            settings.directory,
-            trust_domain=settings.trust_domain,
-            leaf_lifetime=settings.leaf_lifetime,
-            first=ca_child,
-        )
+    return ProcessCa(
+        settings.directory,
+        trust_domain=settings.trust_domain,
+        leaf_lifetime=settings.leaf_lifetime,
+        first=first,
+    )
 
-    return Parts(data_plane=NativeDataPlane, ca=built_in_ca, clock=SystemClock())
+
+def _istiod(settings: IstioCaSettings) -> CaClient:
+    from ztunnel.dataplane.native import validity
+    from ztunnel.identity.ca.istiod import IstiodCa
+
+    return IstiodCa(settings.endpoint, lifetime=settings.leaf_lifetime, validity=validity)
 
 
 class Node:
-    """A node, from its file to its end."""
+    """A node, from its settings to its end."""
 
-    def __init__(self, file: NodeFile, parts: Parts, *, started: float) -> None:
-        """`started` is the monotonic time at which the program began, for the `ready` line."""
-        self._file = file
+    def __init__(
+        self,
+        settings: NodeSettings,
+        identity: Identity,
+        mesh: LocalMesh,
+        parts: Parts,
+        *,
+        started: float,
+    ) -> None:
+        """`identity` is the workload's that the node stands for; `started` (monotonic) is for the `ready` line."""
+        self._settings = settings
+        self._identity = str(identity)
         self._clock = parts.clock
         self._started = started
-        self._data_plane = parts.data_plane(
-            self._file.settings.to_native(self._file.service_account)
-        )
-        self._ca = parts.ca(self._file.settings.ca)
-        self._source = LocalSource(
-            self._file.mesh_path, load=self._load, data_plane=self._data_plane, clock=self._clock
-        )
+        self._data_plane = parts.data_plane(settings.to_native(identity.service_account))
+        self._ca = parts.ca(settings.ca)
+        self._source = LocalSource(mesh, data_plane=self._data_plane, clock=self._clock)
         self._stop = asyncio.Event()
         self._drained: asyncio.Future[bool] | None = None
 
@@ -94,7 +116,7 @@ class Node:
         """Serves until a signal, then drains; gives the exit code."""
         manager = CertificateManager(data_plane=self._data_plane, ca=self._ca, clock=self._clock)
         try:
-            self._source.start(self._file.mesh, self._file.mesh_signature)
+            self._source.start()
             self._listen_to_signals()
             bound = self._data_plane.start()
             await (
@@ -114,18 +136,16 @@ class Node:
 
     async def _announce(self, manager: CertificateManager, bound: dict[str, str]) -> None:
         """Asks for the node's own certificate and says that the node is ready."""
-        manager.want(self._file.identity, Priority.WARMUP)
+        manager.want(self._identity, Priority.WARMUP)
         try:
             async with asyncio.timeout(FIRST_CERTIFICATE):
-                failure = await manager.first_outcome(self._file.identity)
+                failure = await manager.first_outcome(self._identity)
         except TimeoutError:
             failure = f"none within {FIRST_CERTIFICATE:g} s"
         if failure is not None:
             log.error("no certificate yet; tunnels wait for it", extra=fields(error=failure))
         took = round((self._clock.now().monotonic - self._started) * 1000)
-        about = fields(
-            ms=took, workload=self._file.settings.workload, identity=self._file.identity, **bound
-        )
+        about = fields(ms=took, workload=self._settings.workload, identity=self._identity, **bound)
         log.info("ready", extra=about)
 
     async def _pump(self, manager: CertificateManager) -> None:
@@ -137,7 +157,7 @@ class Node:
                     manager.want(event.identity, Priority.REALTIME if now else Priority.WARMUP)
                 case "credential_idle" if event.identity is not None:
                     # The node's own stays: its next connection should not wait for a certificate.
-                    if event.identity != self._file.identity:
+                    if event.identity != self._identity:
                         manager.forget(event.identity)
                 case "overflow":
                     log.warning("events of the data plane were lost; waiting connections ask again")
@@ -148,7 +168,7 @@ class Node:
 
     async def _drain(self) -> int:
         """Lets connections end by themselves for a while. A second signal ends the wait."""
-        seconds = self._file.settings.drain
+        seconds = self._settings.drain
         log.info("draining", extra=fields(seconds=seconds))
         loop = asyncio.get_running_loop()
         self._drained = loop.create_future()
@@ -177,9 +197,6 @@ class Node:
         self._stop.set()
         if self._drained is not None and not self._drained.done():
             self._drained.set_exception(Interrupted())
-
-    def _load(self, path: Path) -> MeshDocument:
-        return mesh_of(path, self._file)
 
 
 class Interrupted(Exception):

@@ -14,14 +14,16 @@ from ztunnel.document.compose import MAX_BYTES, Unreadable, compose, shown
 from ztunnel.document.tree import Table
 from ztunnel.errors import MeshFileError, NodeFileError, Problem
 from ztunnel.files import read_small_file, signature_of
+from ztunnel.identity.spiffe import Identity
 from ztunnel.local.schema import SECTIONS, MeshDocument, parse_mesh, read_mesh
+from ztunnel.local.source import LocalMesh
 from ztunnel.settings import NodeSettings, read_node
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ztunnel.document.checks import Json
     from ztunnel.document.tree import Node
-    from ztunnel.files import Signature
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,19 +31,9 @@ class NodeFile:
     """A node file without mistakes, and the mesh that it leads to."""
 
     settings: NodeSettings
-    mesh: MeshDocument
-    mesh_path: Path
-    """The file that the mesh came from, and comes from again when it changes."""
-    mesh_signature: Signature
-    """Of that file, taken before it was read."""
-    service_account: str
+    mesh: LocalMesh
+    identity: Identity
     """Of the workload that the node stands for."""
-    trust_domain: str
-
-    @property
-    def identity(self) -> str:
-        """The SPIFFE ID of the workload that the node stands for."""
-        return f"spiffe://{self.trust_domain}/ns/{self.settings.workload.namespace}/sa/{self.service_account}"
 
 
 def load_node_file(path: Path) -> NodeFile:
@@ -58,14 +50,14 @@ def load_node_file(path: Path) -> NodeFile:
     own = mesh.workload(settings.workload.namespace, settings.workload.name)
     if own is None:
         raise NodeFileError(path, [_no_workload(root, settings, mesh, mesh_path, report)])
-    return NodeFile(
-        settings=settings,
-        mesh=mesh,
-        mesh_path=mesh_path,
-        mesh_signature=signature,
-        service_account=str(own["serviceAccount"]),
-        trust_domain=str(own["trustDomain"]),
+    identity = _identity(own)
+    local = LocalMesh(
+        document=mesh,
+        path=mesh_path,
+        signature=signature,
+        load=lambda path: mesh_of(path, settings, identity),
     )
+    return NodeFile(settings=settings, mesh=local, identity=identity)
 
 
 def load_any_file(path: Path) -> NodeFile | MeshDocument:
@@ -80,25 +72,32 @@ def load_any_file(path: Path) -> NodeFile | MeshDocument:
     return parse_mesh(data, path)
 
 
-def mesh_of(path: Path, node: NodeFile) -> MeshDocument:
-    """The mesh in its file as it is now, fit for the node that was started from `node`.
+def mesh_of(path: Path, settings: NodeSettings, identity: Identity) -> MeshDocument:
+    """The mesh in its file as it is now, fit for the node that runs with these settings as `identity`.
 
     Raises `NodeFileError` or `MeshFileError` when the file has mistakes, or no longer fits the node.
     """
-    if node.settings.mesh is not None:
+    if settings.mesh is not None:
         mesh = parse_mesh(read_small_file(path, limit=MAX_BYTES), path)
     else:
         root, report = _compose(path)
         _, mesh = _read(root, report, path)
         if report.problems:
             raise NodeFileError(path, report.sorted())
-    own = mesh.workload(node.settings.workload.namespace, node.settings.workload.name)
-    now = f"{own['trustDomain']}/{own['serviceAccount']}" if own else None
-    if now != f"{node.trust_domain}/{node.service_account}":
+    own = mesh.workload(settings.workload.namespace, settings.workload.name)
+    if own is None or _identity(own) != identity:
         what = "is gone" if own is None else "has another identity"
-        message = f"the workload that this node stands for {what}; restart the node: {node.settings.workload}"
+        message = (
+            f"the workload that this node stands for {what}; restart the node: {settings.workload}"
+        )
         raise MeshFileError(path, [Problem(1, 1, "workloads", message)])
     return mesh
+
+
+def _identity(workload: dict[str, Json]) -> Identity:
+    return Identity(
+        str(workload["trustDomain"]), str(workload["namespace"]), str(workload["serviceAccount"])
+    )
 
 
 def _compose(path: Path) -> tuple[Node, Report]:

@@ -1,7 +1,8 @@
-"""What a node is told about itself: the `node:` section of a node file, parsed and frozen.
+"""What a node is told about itself, and the `node:` section of a node file, which says it.
 
-Takes a document, touches no file and no environment. The mesh in the same file is `local.schema`'s;
-`nodefile.py` puts the two together. Every default stands in a dataclass here, once.
+Takes a document, touches no file. The mesh in the same file is `local.schema`'s; `nodefile.py` puts the two
+together. Counterpart for a node that is told by environment variables: `ztunnel.environment`. Every default
+of a node file stands in a dataclass here, once.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ztunnel.document.tree import Node
+    from ztunnel.endpoint import Endpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,15 @@ class CaSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IstioCaSettings:
+    """A certificate authority that is asked over gRPC, such as istiod."""
+
+    endpoint: Endpoint
+    leaf_lifetime: float = 86400.0
+    """What is asked for; the authority decides."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AccessLog:
     """One line for each connection."""
 
@@ -88,7 +99,7 @@ class NodeSettings:
     """A node, whole. Durations are seconds."""
 
     workload: WorkloadName
-    ca: CaSettings
+    ca: CaSettings | IstioCaSettings
     listen: Listen = field(default_factory=Listen)
     forwards: tuple[Forward, ...] = ()
     hbone_port: int = 15008
@@ -110,6 +121,7 @@ class NodeSettings:
     http2: tuple[tuple[str, Json], ...] = ()
     tls: tuple[tuple[str, Json], ...] = ()
     """`records`, `aead`, `keyUpdateAfter`: how TLS records are made once a handshake is over."""
+    keepalive: tuple[tuple[str, Json], ...] = ()
 
     def to_native(self, service_account: str) -> bytes:
         """The settings as the data plane takes them: JSON, in which unknown fields are an error."""
@@ -145,6 +157,7 @@ class NodeSettings:
             ("deadlines", self.deadlines),
             ("http2", self.http2),
             ("tls", self.tls),
+            ("keepalive", self.keepalive),
         ):
             if group:
                 settings[name] = dict(group)

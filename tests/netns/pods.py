@@ -146,9 +146,13 @@ class Pods:
         host = self.network.host(f"{HOSTS}.{len(self.network.ports) + 1}")
         redirect(host)
         self.mesh.workload(workload, workloadIps=[host.address], namespace=namespace)
-        pod = Pod(host, PodNode(host, self.mesh, workload, **settings))
+        pod = Pod(host, self.node(host, workload, **settings))
         self.all.append(pod)
         return pod
+
+    def node(self, host: Host, workload: str, **settings: object) -> PodNode:
+        """The node of a pod."""
+        return PodNode(host, self.mesh, workload, **settings)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:

@@ -24,6 +24,7 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, Self
 
 import pytest
@@ -41,6 +42,8 @@ DEADLINE = 10.0
 CRASHES = re.compile(
     r"panicked at|Traceback \(most recent call last\)|a worker failed|RUST_BACKTRACE"
 )
+
+EMPTY: Mapping[str, str] = MappingProxyType({})
 
 Address = tuple[str, int]
 Fields = dict[str, Any]
@@ -221,26 +224,24 @@ class Node:
         if not self._mesh.path.exists():
             self._mesh.write()
         self.file.write_text(json.dumps({"node": self._settings}, indent=1))
-        command = [sys.executable, "-m", "ztunnel", "run", "--log-format", "json", str(self.file)]
+        self.launch("run", "--log-format", "json", str(self.file))
+        self.bound = bound(self.log.wait_for("ready", within=START_DEADLINE))
+
+    def launch(self, *arguments: str, environment: Mapping[str, str] = EMPTY) -> None:
+        """Start the program, and listen to what it says."""
         self._process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", "ztunnel", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             cwd=self._mesh.folder,
-            env={**os.environ, "PYTHONPATH": _python_path()},
+            env={**os.environ, "PYTHONPATH": _python_path(), **environment},
         )
         assert self._process.stdout is not None
         assert self._process.stderr is not None
         self.access = Lines(self._process.stdout, f"{self.workload}'s access log")
         self.log = Lines(self._process.stderr, f"{self.workload}'s log")
-        ready = self.log.wait_for("ready", within=START_DEADLINE)
-        self.bound = {
-            name: as_address(str(value))
-            for name, value in ready.items()
-            if name.startswith(("forwards[", "inbound", "metrics", "readiness", "socks5"))
-        }
 
     @property
     def process(self) -> subprocess.Popen[str]:
@@ -322,6 +323,12 @@ class Node:
             return
         for lines in (self.log, self.access):
             lines.join()
+
+
+def bound(ready: Fields) -> dict[str, Address]:
+    """Where a node listens, from its `ready` line."""
+    names = ("forwards[", "inbound", "metrics", "outbound", "readiness", "socks5")
+    return {name: as_address(str(value)) for name, value in ready.items() if name.startswith(names)}
 
 
 class Lines:

@@ -44,7 +44,9 @@ class Running:
             ca=lambda settings: self.ca,
             clock=self.clock,
         )
-        self.node = Node(load_node_file(self.path), parts, started=self.clock.now().monotonic)
+        file = load_node_file(self.path)
+        started = self.clock.now().monotonic
+        self.node = Node(file.settings, file.identity, file.mesh, parts, started=started)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(10):

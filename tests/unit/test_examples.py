@@ -39,13 +39,13 @@ def test_the_two_ends_of_the_first_tunnel_share_a_ca_and_meet_on_15008(examples:
     a = load_node_file(examples / "first_tunnel" / "node-a.yaml")
     b = load_node_file(examples / "first_tunnel" / "node-b.yaml")
     assert a.settings.ca == b.settings.ca
-    web = b.mesh.workload("default", "web")
+    web = b.mesh.document.workload("default", "web")
     assert web is not None
     assert b.settings.listen.inbound == "127.0.0.2:15008"
     assert web["workloadIps"] == ["127.0.0.2"]
     assert a.settings.hbone_port == 15008
-    assert a.identity == "spiffe://cluster.local/ns/default/sa/client"
-    native = json.loads(a.settings.to_native(a.service_account))
+    assert str(a.identity) == "spiffe://cluster.local/ns/default/sa/client"
+    native = json.loads(a.settings.to_native(a.identity.service_account))
     assert native["workload"] == {
         "name": "client",
         "namespace": "default",

@@ -32,16 +32,16 @@ def mistakes(path: Path) -> list[str]:
 
 def test_a_mesh_may_be_in_the_node_file(tmp_path: Path) -> None:
     file = load_node_file(write(tmp_path, "node.yaml", NODE + WORKLOADS))
-    assert file.mesh_path == tmp_path / "node.yaml"
-    assert file.identity == "spiffe://cluster.local/ns/default/sa/sa"
+    assert file.mesh.path == tmp_path / "node.yaml"
+    assert str(file.identity) == "spiffe://cluster.local/ns/default/sa/sa"
 
 
 def test_a_mesh_may_be_in_a_file_beside_it(tmp_path: Path) -> None:
     write(tmp_path, "mesh.yaml", WORKLOADS)
     node = NODE.replace("{workload", "{mesh: ./mesh.yaml, workload")
     file = load_node_file(write(tmp_path, "node.yaml", node))
-    assert file.mesh_path == tmp_path / "mesh.yaml"
-    assert file.mesh.workload_names() == ["default/web"]
+    assert file.mesh.path == tmp_path / "mesh.yaml"
+    assert file.mesh.document.workload_names() == ["default/web"]
 
 
 def test_mistakes_of_the_node_and_of_its_mesh_are_listed_together(tmp_path: Path) -> None:
@@ -107,8 +107,8 @@ def test_a_mesh_that_no_longer_fits_the_running_node_is_refused(
 ) -> None:
     path = write(tmp_path, "node.yaml", NODE + WORKLOADS)
     file = load_node_file(path)
-    assert mesh_of(path, file).resources == file.mesh.resources
+    assert mesh_of(path, file.settings, file.identity).resources == file.mesh.document.resources
     path.write_text(text)
     with pytest.raises((MeshFileError, NodeFileError)) as caught:
-        mesh_of(path, file)
+        mesh_of(path, file.settings, file.identity)
     assert message in "".join(caught.value.lines())

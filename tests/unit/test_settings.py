@@ -9,7 +9,7 @@ import pytest
 
 from ztunnel.document.checks import Report
 from ztunnel.document.compose import compose
-from ztunnel.settings import NodeSettings, read_node
+from ztunnel.settings import CaSettings, NodeSettings, read_node
 
 LEAST = "{workload: default/web, ca: {directory: ca}}"
 
@@ -29,6 +29,7 @@ def good(text: str) -> NodeSettings:
 
 def test_the_least_that_a_node_must_be_told_has_defaults_for_the_rest() -> None:
     settings = good(LEAST)
+    assert isinstance(settings.ca, CaSettings)
     assert settings.ca.directory == Path("/etc/mesh/ca")
     assert settings.ca.leaf_lifetime == 86400
     assert settings.drain == 5
@@ -75,6 +76,7 @@ tls: {records: rustls, aead: aws-lc, keyUpdateAfter: 4194304}
 """)
     assert settings.mesh == Path("/abs/mesh.yaml")
     assert settings.drain == 90
+    assert isinstance(settings.ca, CaSettings)
     assert settings.ca.leaf_lifetime == 20
     native = json.loads(settings.to_native("sa"))
     assert native["workers"] == 3

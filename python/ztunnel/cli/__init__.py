@@ -24,6 +24,7 @@ EXIT_FAILURE = 1
 
 VERBS = {
     "run": "run a node from its file",
+    "proxy": "run a proxy from upstream's environment variables",
     "check": "list every mistake in a node or mesh file",
     "demo": "show two nodes at work on this machine",
     "version": "print versions",
@@ -45,8 +46,14 @@ class Verb(Protocol):
 def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    if not argv and _is_proxy():
+        argv = ["proxy"]
     named = next((word for word in argv if not word.startswith("-")), None)
-    arguments = _parser(named).parse_args(argv)
+    if named == "help":
+        argv, named = ["--help"], None
+    parser = _parser(named)
+    # Whatever else stands after `proxy` is upstream's business and ignored there as well.
+    arguments = parser.parse_known_args(argv)[0] if named == "proxy" else parser.parse_args(argv)
     try:
         return _verb(arguments.verb).run(arguments)
     except KeyboardInterrupt:
@@ -55,6 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output has gone (`ztunnel check … | head`): nothing to say and nobody to hear it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILURE
+
+
+def _is_proxy() -> bool:
+    """Whether the environment says what no argument says: the Helm chart and upstream's users may give none."""
+    from ztunnel.environment.meant import is_meant
+
+    return is_meant(os.environ)
 
 
 def _parser(named: str | None) -> argparse.ArgumentParser:

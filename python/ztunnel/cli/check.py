@@ -47,7 +47,9 @@ def _check(path: Path) -> bool:
     except OSError as error:
         print(f"error: {error.strerror or error}: {error.filename or path}", file=sys.stderr)
         return False
-    mesh, place = (found.mesh, found.mesh_path) if isinstance(found, NodeFile) else (found, path)
+    mesh, place = (
+        (found.mesh.document, found.mesh.path) if isinstance(found, NodeFile) else (found, path)
+    )
     for problem in mesh.warnings:
         print(
             f"{place}:{problem.line}:{problem.column}: warning: {problem.path}: {problem.message}"

@@ -72,5 +72,5 @@ def _serve(arguments: argparse.Namespace, child: Child) -> int:
 
     file = load_node_file(arguments.file)
     log.set_up(style=arguments.log_format, level=arguments.log_level or file.settings.log_level)
-    node = Node(file, real_parts(child), started=STARTED)
+    node = Node(file.settings, file.identity, file.mesh, real_parts(child), started=STARTED)
     return asyncio.run(node.run())

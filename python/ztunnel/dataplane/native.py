@@ -27,6 +27,11 @@ def native_version() -> str:
     return _ztunnel.version()
 
 
+def validity(chain: bytes) -> tuple[float, float]:
+    """When the leaf of a chain (PEM) counts: `(not_before, not_after)`, seconds since 1970."""
+    return _ztunnel.validity(chain)
+
+
 class NativeDataPlane:
     """Listeners, workers and tunnels of `_ztunnel.DataPlane`, as the `DataPlane` protocol spells them."""
 

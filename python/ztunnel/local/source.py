@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ztunnel.errors import InvalidFile, MeshFileError, Problem
@@ -34,31 +35,38 @@ SETTLE = 0.1
 MAX_LINES = 20
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalMesh:
+    """A mesh file as it was just read, and the way to read it again."""
+
+    document: MeshDocument
+    path: Path
+    signature: Signature
+    """Taken before the file was read, so that no change is missed."""
+    load: Callable[[Path], MeshDocument] | None
+    """Reads and checks the file; raises `InvalidFile` or `OSError`. None: there is no file to read again."""
+
+
 class LocalSource:
     """One mesh file, kept in step with the data plane."""
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        load: Callable[[Path], MeshDocument],
-        data_plane: DataPlane,
-        clock: Clock,
-    ) -> None:
-        """`load` reads and checks the file; it raises `InvalidFile` or `OSError`."""
-        self._path = path
-        self._load = load
+    def __init__(self, mesh: LocalMesh, *, data_plane: DataPlane, clock: Clock) -> None:
+        """Does nothing yet."""
+        self._mesh = mesh
+        self._path = mesh.path
+        self._load = mesh.load
         self._data_plane = data_plane
         self._clock = clock
         self._applied: set[ResourceKey] = set()
         self._read: Signature = None
 
-    def start(self, mesh: MeshDocument, signature: Signature) -> None:
-        """Applies what was just read; `signature` was taken before that, so that no change is missed.
+    def start(self) -> None:
+        """Applies what was just read.
 
         `MeshFileError` for what the data plane will not take: at the start there is nothing older to keep.
         """
-        self._read = signature
+        mesh = self._mesh.document
+        self._read = self._mesh.signature
         rejections = self._data_plane.apply(mesh.resources, [])
         self._applied = {resource.key for resource in mesh.resources}
         if rejections:
@@ -66,11 +74,11 @@ class LocalSource:
         self._warn(mesh)
 
     async def watch(self) -> None:
-        """Follows the file until it is cancelled."""
-        while True:
+        """Follows the file, if there is one, until it is cancelled."""
+        while self._load is not None:
             await self._clock.sleep(POLL)
             if self._signature() != self._read:
-                await self._reload(await self._settled())
+                await self._reload(await self._settled(), self._load)
 
     async def _settled(self) -> Signature:
         """The signature, once it has stayed the same for a while."""
@@ -81,11 +89,11 @@ class LocalSource:
             if before == seen:
                 return seen
 
-    async def _reload(self, signature: Signature) -> None:
+    async def _reload(self, signature: Signature, load: Callable[[Path], MeshDocument]) -> None:
         self._read = signature
         try:
             # In a thread: a large file takes seconds, and the event pump must not wait for it.
-            mesh = await asyncio.to_thread(self._load, self._path)
+            mesh = await asyncio.to_thread(load, self._path)
         except InvalidFile as error:
             self._refuse(error)
             return

@@ -26,21 +26,40 @@ LEVELS: Mapping[str, int] = {
     "info": logging.INFO,
     "warn": logging.WARNING,
     "error": logging.ERROR,
+    "off": logging.CRITICAL + 10,
 }
 
 
 def set_up(
     *, style: LogFormat = "plain", level: str = "info", stream: TextIO | None = None
 ) -> None:
-    """Sends the package's log lines to `stream` (standard error) from now on."""
+    """Sends the package's log lines to `stream` (standard error) from now on.
+
+    `level` is one level, or a filter as the Rust side takes it: `info,proxy=debug,access=off`.
+    """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if style == "json" else PlainFormatter())
     logger = logging.getLogger("ztunnel")
     logger.handlers[:] = [handler]
-    logger.setLevel(LEVELS[level])
+    for target, number in levels_of(level).items():
+        name = target.removeprefix("ztunnel").removeprefix("::").replace("::", ".")
+        logging.getLogger(f"ztunnel.{name}" if name else "ztunnel").setLevel(number)
     logger.propagate = False
     # A log that cannot be written (closed pipe) must not print a traceback for every line.
     logging.raiseExceptions = False
+
+
+def levels_of(directives: str) -> dict[str, int]:
+    """Level by target, the default's being the empty one; `ValueError` for what is no filter (control §10.1)."""
+    levels = {"": LEVELS["info"]}
+    for directive in directives.split(","):
+        target, separator, level = directive.strip().rpartition("=")
+        number = LEVELS.get(level.lower())
+        if number is None or bool(separator) != bool(target):
+            wanted = "not a log level nor `target=level`"
+            raise ValueError(f"{wanted}: `{directive.strip()[:80]}`")
+        levels[target] = number
+    return levels
 
 
 class PlainFormatter(logging.Formatter):

@@ -27,7 +27,7 @@ mod _ztunnel {
     #[pymodule_export]
     use super::events::Event;
     #[pymodule_export]
-    use super::keys::PrivateKey;
+    use super::keys::{PrivateKey, validity};
     #[pymodule_export]
     use super::version;
 }

@@ -12,7 +12,7 @@ from ztunnel.dataplane.handle import TYPE_SERVICE, TYPE_WORKLOAD
 from ztunnel.errors import MeshFileError
 from ztunnel.files import read_small_file, signature_of
 from ztunnel.local.schema import MeshDocument, parse_mesh
-from ztunnel.local.source import LocalSource
+from ztunnel.local.source import LocalMesh, LocalSource
 from ztunnel.tasks import Tasks
 from ztunnel.testing import FakeDataPlane, FakeRejection, ManualClock
 
@@ -31,6 +31,10 @@ def load(path: Path) -> MeshDocument:
     return parse_mesh(read_small_file(path, limit=1 << 20), path)
 
 
+def mesh(path: Path) -> LocalMesh:
+    return LocalMesh(document=load(path), path=path, signature=signature_of(path), load=load)
+
+
 class Watched:
     """A source at work on a file."""
 
@@ -38,8 +42,8 @@ class Watched:
         if text is not None:
             path.write_text(text)
         self.path, self.clock, self.data_plane = path, ManualClock(), FakeDataPlane()
-        self.source = LocalSource(path, load=load, data_plane=self.data_plane, clock=self.clock)
-        self.source.start(load(path), signature_of(path))
+        self.source = LocalSource(mesh(path), data_plane=self.data_plane, clock=self.clock)
+        self.source.start()
 
     def replace(self, text: str) -> None:
         """As editors and Kubernetes do it: a new file under the old name."""
@@ -161,8 +165,8 @@ def test_what_rust_does_not_take_at_the_start_is_an_error(tmp_path: Path) -> Non
     path.write_text(f"workloads:\n{A}")
     data_plane = FakeDataPlane()
     data_plane.rejections = [FakeRejection(type_url=TYPE_WORKLOAD, name="n/a", reason="no reason")]
-    source = LocalSource(path, load=load, data_plane=data_plane, clock=ManualClock())
+    source = LocalSource(mesh(path), data_plane=data_plane, clock=ManualClock())
     with pytest.raises(MeshFileError) as caught:
-        source.start(load(path), signature_of(path))
+        source.start()
     assert caught.value.lines() == [f"{path}:1:1: Workload n/a: no reason"]
     data_plane.close()

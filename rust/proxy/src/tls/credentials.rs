@@ -213,6 +213,17 @@ pub struct CertificateDump {
     pub root_certs: Vec<CertificateInfo>,
 }
 
+/// When the leaf of a chain (PEM) counts, seconds since 1970: for whoever plans its renewal.
+///
+/// # Errors
+/// When there is no leaf or it cannot be read. Whether it is any good is [`WorkloadCertificate::new`]'s question.
+pub fn validity_of(chain_pem: &[u8]) -> Result<(i64, i64), CredentialError> {
+    let chain = read_chain(chain_pem)?;
+    let leaf =
+        Reading::of(&chain[0]).map_err(|_| CredentialError::Chain("not X.509".to_owned()))?;
+    Ok((leaf.not_before, leaf.not_after))
+}
+
 fn read_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CredentialError> {
     if pem.len() > MAX_PEM {
         return Err(CredentialError::TooLarge(pem.len()));

@@ -30,7 +30,7 @@ pub(crate) mod testing;
 
 pub use certificate::CertificateInfo;
 pub use config::{ClientConfig, ServerConfig};
-pub use credentials::{CertificateDump, CredentialError, WorkloadCertificate};
+pub use credentials::{CertificateDump, CredentialError, WorkloadCertificate, validity_of};
 pub use error::TlsError;
 pub use keys::{KeyError, PrivateKey};
 pub use record::{

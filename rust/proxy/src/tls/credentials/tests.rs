@@ -263,3 +263,16 @@ fn a_replaced_certificate_serves_new_handshakes_only() {
     carry_whole(&mut a, &mut b);
     assert_eq!(a.heard, b"still here");
 }
+
+#[test]
+fn the_validity_of_a_chain_is_its_leafs() {
+    let root = Authority::root("root");
+    let key = PrivateKey::generate().unwrap();
+    let below = root.intermediate("between");
+    let chain = pem(&below.sign(&Leaf::named(CLIENT), &key));
+    let certificate = join(&chain, &key, root.root_pem()).unwrap();
+    let (not_before, not_after) = validity_of(chain.as_bytes()).unwrap();
+    assert_eq!(system_time(not_before), certificate.not_before());
+    assert_eq!(system_time(not_after), certificate.not_after());
+    assert_eq!(validity_of(b"hello"), Err(CredentialError::EmptyChain));
+}

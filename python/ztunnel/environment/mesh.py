@@ -1,0 +1,69 @@
+"""The mesh that the environment leads to, and who we are in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ztunnel.document.compose import MAX_BYTES
+from ztunnel.errors import MeshFileError, Problem
+from ztunnel.files import read_small_file, signature_of
+from ztunnel.identity.spiffe import Identity
+from ztunnel.local.schema import parse_mesh
+from ztunnel.local.source import LocalMesh
+
+if TYPE_CHECKING:
+    from ztunnel.environment.proxy import ProxySettings
+    from ztunnel.local.schema import MeshDocument
+
+INLINE = Path("LOCAL_XDS")
+"""What an inline mesh is called in messages."""
+
+
+def load_mesh(settings: ProxySettings) -> tuple[LocalMesh, Identity]:
+    """Reads the mesh and finds our own workload in it; `MeshFileError` or `OSError`."""
+    if isinstance(settings.mesh, str):
+        document = parse_mesh(settings.mesh.encode(), INLINE)
+        identity = _own(document, settings, INLINE)
+        return LocalMesh(document=document, path=INLINE, signature=None, load=None), identity
+    path = settings.mesh
+    signature = signature_of(path)
+    document = _parse(path)
+    identity = _own(document, settings, path)
+    mesh = LocalMesh(
+        document=document,
+        path=path,
+        signature=signature,
+        load=lambda path: _again(path, settings, identity),
+    )
+    return mesh, identity
+
+
+def _parse(path: Path) -> MeshDocument:
+    return parse_mesh(read_small_file(path, limit=MAX_BYTES), path)
+
+
+def _again(path: Path, settings: ProxySettings, identity: Identity) -> MeshDocument:
+    """The file as it is now; `MeshFileError` if it makes somebody else of us."""
+    document = _parse(path)
+    if _own(document, settings, path) != identity:
+        message = f"the workload of this proxy has another identity now than {identity}; restart the proxy"
+        raise MeshFileError(path, [Problem(1, 1, "workloads", message)])
+    return document
+
+
+def _own(document: MeshDocument, settings: ProxySettings, path: Path) -> Identity:
+    """The identity of the workload that `PROXY_WORKLOAD_INFO` names; its trust domain stands in the mesh."""
+    name, account = settings.node.workload, settings.service_account
+    found = document.workload(name.namespace, name.name)
+    if found is None:
+        message = f"no such workload: {name}; PROXY_WORKLOAD_INFO names it"
+    elif found["serviceAccount"] != account:
+        of = found["serviceAccount"]
+        message = f"{name} has the service account {of}, PROXY_WORKLOAD_INFO says {account}"
+    elif settings.node_name is not None and found.get("node", "") != settings.node_name:
+        of = found.get("node", "") or "no node"
+        message = f"{name} is on {of}, and this is NODE_NAME={settings.node_name}"
+    else:
+        return Identity(str(found["trustDomain"]), name.namespace, account)
+    raise MeshFileError(path, [Problem(1, 1, "workloads", message)])

@@ -1,0 +1,57 @@
+"""An `istio.v1.auth` authority for tests that run no event loop: served from a thread of its own.
+
+    with IstioCa(tmp_path) as ca:
+        environment = ca.environment()
+
+Counterpart: `ztunnel.testing.istio_ca`, which it runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Self
+
+from ztunnel.testing.istio_ca import FakeIstioCa
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DEADLINE = 10.0
+TOKEN = "a.token.of-its-own"
+
+
+class IstioCa:
+    """Serves while its `with` lasts, in the namespace of whoever enters it."""
+
+    def __init__(self, folder: Path, *, host: str = "127.0.0.1") -> None:
+        self.server = FakeIstioCa(host=host, names=(host,))
+        self.server.token = TOKEN
+        self.roots = folder / "ca-root.pem"
+        self.roots.write_text(self.server.authority.pem)
+        self.token = folder / "token"
+        # Kubernetes writes none, people's editors write a line end.
+        self.token.write_text(f"{TOKEN}\n")
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="istio-ca", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Serve."""
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self.server.start(), self._loop).result(DEADLINE)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Serve no longer."""
+        asyncio.run_coroutine_threadsafe(self.server.stop(), self._loop).result(DEADLINE)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(DEADLINE)
+        self._loop.close()
+
+    def environment(self) -> dict[str, str]:
+        """What a proxy must be told to use it."""
+        return {
+            "CA_ADDRESS": f"https://{self.server.host}:{self.server.port}",
+            "CA_ROOT_CA": str(self.roots),
+            "AUTH_TOKEN": str(self.token),
+        }
