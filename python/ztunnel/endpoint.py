@@ -63,6 +63,8 @@ class Endpoint:
     """A second name that its certificate may have instead of `host`."""
     token: Token = None
     cluster_id: str
+    mark: int | None = None
+    """SO_MARK of the connection, so that capture rules leave it alone."""
     headers: tuple[tuple[str, str], ...] = ()
     """Further metadata of each request."""
 

@@ -21,13 +21,11 @@ ELSEWHERE = "https://localhost:15012"
 DEFAULT_CLUSTER = "Kubernetes"
 
 
-def authority(variables: Variables) -> Endpoint | None:
+def authority(variables: Variables, mark: int | None) -> Endpoint | None:
     """Where certificates come from; None after a mistake, which is noted."""
     address = variables.read("CA_ADDRESS", ADDRESS, _default_address(variables))
     roots = _roots(variables, "CA_ROOT_CA")
-    if address is None:
-        variables.mistake("CA_ADDRESS", "a certificate authority is needed, such as istiod:15012")
-    if address is None or roots is None:
+    if roots is None:
         return None
     host, port = address
     return Endpoint(
@@ -37,6 +35,7 @@ def authority(variables: Variables) -> Endpoint | None:
         other_name=variables.get("ALT_CA_HOSTNAME"),
         token=_token(variables),
         cluster_id=cluster_id(variables),
+        mark=mark,
         headers=_headers(variables, "CA_HEADER_"),
     )
 
@@ -47,15 +46,13 @@ def cluster_id(variables: Variables) -> str:
     return named if named is not None else variables.get("CLUSTER_ID") or DEFAULT_CLUSTER
 
 
-def _default_address(variables: Variables) -> tuple[str, int] | None:
+def _default_address(variables: Variables) -> tuple[str, int]:
     in_cluster = variables.get("KUBERNETES_SERVICE_HOST") is not None
     return _address(IN_CLUSTER if in_cluster else ELSEWHERE)
 
 
-def _address(text: str) -> tuple[str, int] | None:
-    """Host and port of an address, with `https://` before it or nothing; None for the empty text."""
-    if not text:
-        return None
+def _address(text: str) -> tuple[str, int]:
+    """Host and port of an address, with `https://` before it or nothing."""
     parts = urlsplit(text if "://" in text else f"https://{text}")
     if parts.scheme != "https":
         raise ValueError("TLS is required: must begin with https:// or with the host")

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ztunnel.document.checks import Json
-    from ztunnel.endpoint import Endpoint
 
 MODE = "PROXY_MODE"
 INFO = "PROXY_WORKLOAD_INFO"
@@ -59,8 +58,7 @@ def read_environment(environ: Mapping[str, str], *, cores: int) -> ProxySettings
     if workload is None and variables.get(INFO) is None:
         variables.missing(INFO, f"must be {WORKLOAD.allowed}")
     mesh = _mesh(variables)
-    endpoint = authority(variables)
-    node = _node(variables, workload or ("", "", ""), endpoint, cores)
+    node = _node(variables, workload or ("", "", ""), cores)
     log_format = "json" if variables.get("LOG_FORMAT") == "json" else "plain"
     if variables.mistakes or node is None or workload is None:
         raise EnvironmentUnusable(variables.mistakes)
@@ -103,16 +101,17 @@ def _mesh(variables: Variables) -> Path | str:
     return Path(path) if path is not None else text or ""
 
 
-def _node(
-    variables: Variables, workload: tuple[str, str, str], endpoint: Endpoint | None, cores: int
-) -> NodeSettings | None:
+def _node(variables: Variables, workload: tuple[str, str, str], cores: int) -> NodeSettings | None:
+    """The node's own settings; None after a mistake, which is noted."""
+    mark = variables.find("PACKET_MARK", integer(0, 2**32 - 1))
+    endpoint = authority(variables, mark)
     lifetime = variables.read("SECRET_TTL", seconds(1, 100 * YEAR), 86400.0)
     listen = _listen(variables)
     log_level = variables.read("RUST_LOG", FILTER, "info") or "info"
     http2 = _http2(variables)
     settings = {
         "workers": workers(variables, cores),
-        "packet_mark": variables.find("PACKET_MARK", integer(0, 2**32 - 1)),
+        "packet_mark": mark,
         "original_source": variables.find("ENABLE_ORIG_SRC", BOOLEAN),
         "drain": _drain(variables),
         "pool": _pool(variables),

@@ -53,13 +53,20 @@ def levels_of(directives: str) -> dict[str, int]:
     """Level by target, the default's being the empty one; `ValueError` for what is no filter (control §10.1)."""
     levels = {"": LEVELS["info"]}
     for directive in directives.split(","):
-        target, separator, level = directive.strip().rpartition("=")
+        target, separator, level = _split(directive.strip())
         number = LEVELS.get(level.lower())
         if number is None or bool(separator) != bool(target):
             wanted = "not a log level nor `target=level`"
             raise ValueError(f"{wanted}: `{directive.strip()[:80]}`")
         levels[target] = number
     return levels
+
+
+def _split(directive: str) -> tuple[str, str, str]:
+    """`target=level`, or `target:level` as istioctl's help spells it; a `::` belongs to the target."""
+    if "=" in directive or ":" not in directive.replace("::", ""):
+        return directive.rpartition("=")
+    return directive.rpartition(":")
 
 
 class PlainFormatter(logging.Formatter):

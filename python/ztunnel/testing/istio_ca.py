@@ -7,12 +7,13 @@ Counterpart of `identity.ca.istiod`. Needs `cryptography` and grpclib, as the pa
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
 import ssl
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -23,13 +24,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from grpclib import GRPCError, Status
 from grpclib.const import Cardinality, Handler
-from grpclib.encoding.base import CodecBase
 from grpclib.server import Server, Stream
 
 from ztunnel.wire.citadel import CREATE_CERTIFICATE, CertificateRequest, CertificateResponse
+from ztunnel.wire.connection import Raw
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from grpclib.protocol import H2Protocol
 
 BACKDATING = timedelta(minutes=1)
 
@@ -46,61 +49,49 @@ class Asked:
 Answer = Callable[[Asked], tuple[str, ...]]
 
 
-@dataclass(kw_only=True)
 class Authority:
-    """A root and what it signs."""
+    """A root, or what a root vouches for, and what it signs."""
 
-    name: str = "cluster.local"
-    key: ec.EllipticCurvePrivateKey = field(
-        default_factory=lambda: ec.generate_private_key(ec.SECP256R1())
-    )
-    root: x509.Certificate = field(init=False)
-
-    def __post_init__(self) -> None:
-        name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, self.name)])
-        now = datetime.now(UTC)
-        self.root = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(self.key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - BACKDATING)
-            .not_valid_after(now + timedelta(days=10))
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .add_extension(_usage(signs=True), critical=True)
-            .sign(self.key, hashes.SHA256())
+    def __init__(self, above: Authority | None = None) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        above = above or self
+        self._name = x509.Name(
+            [
+                x509.NameAttribute(NameOID.ORGANIZATION_NAME, "cluster.local"),
+                # Two roots of one name are two roots: the number tells them apart.
+                x509.NameAttribute(NameOID.SERIAL_NUMBER, str(x509.random_serial_number())),
+            ]
         )
+        builder = _builder(self._key.public_key(), self._name, above._name, timedelta(days=10))
+        builder = builder.add_extension(
+            x509.BasicConstraints(ca=True, path_length=None), critical=True
+        ).add_extension(_usage(signs=True), critical=True)
+        self.pem = _pem(builder.sign(above._key, hashes.SHA256()))
+        """Its own certificate."""
 
-    @property
-    def pem(self) -> str:
-        """The root."""
-        return _pem(self.root)
+    def intermediate(self) -> Authority:
+        """One that this one vouches for."""
+        return Authority(self)
 
-    def sign(
-        self, key: Any, names: list[x509.GeneralName], lifetime: float = 3600.0, **more: bool
-    ) -> str:
+    def signed(self, csr: str, lifetime: float = 3600.0) -> str:
+        """What a signing request (PEM) asks for."""
+        request = x509.load_pem_x509_csr(csr.encode())
+        names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return self.sign(request.public_key(), list(names), lifetime)
+
+    def sign(self, key: Any, names: list[x509.GeneralName], lifetime: float = 3600.0) -> str:
         """A leaf (PEM) for both ends of a connection."""
-        now = datetime.now(UTC)
+        both = x509.ExtendedKeyUsage(
+            [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        )
         builder = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([]))
-            .issuer_name(self.root.subject)
-            .public_key(key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - BACKDATING)
-            .not_valid_after(now + timedelta(seconds=lifetime))
+            _builder(key, x509.Name([]), self._name, timedelta(seconds=lifetime))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(signs=more.get("signs", False)), critical=True)
-            .add_extension(
-                x509.ExtendedKeyUsage(
-                    [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-                ),
-                critical=False,
-            )
+            .add_extension(_usage(signs=False), critical=True)
+            .add_extension(both, critical=False)
             .add_extension(x509.SubjectAlternativeName(names), critical=True)
         )
-        return _pem(builder.sign(self.key, hashes.SHA256()))
+        return _pem(builder.sign(self._key, hashes.SHA256()))
 
 
 class FakeIstioCa:
@@ -124,7 +115,7 @@ class FakeIstioCa:
         """Cleared, no request is answered."""
         self.answering.set()
         self._names = names
-        self._server: Server | None = None
+        self._server: _Server | None = None
         # The same root for its own server certificate and for workloads, as istiod has it.
         self._server_key = ec.generate_private_key(ec.SECP256R1())
 
@@ -141,7 +132,7 @@ class FakeIstioCa:
 
     async def start(self) -> None:
         """Opens the port; the same one again after `stop`."""
-        self._server = Server([_Service(self._create_certificate)], codec=_Raw())
+        self._server = _Server([_Service(self._create_certificate)], codec=Raw())
         listening = socket.create_server((self.host, self.port))
         self.port = listening.getsockname()[1]
         await self._server.start(sock=listening, ssl=self._context())
@@ -150,15 +141,14 @@ class FakeIstioCa:
         """Closes the port and every connection."""
         if self._server is not None:
             self._server.close()
+            self._server.close_connections()
             await self._server.wait_closed()
             self._server = None
 
     def signed(self, asked: Asked) -> tuple[str, ...]:
         """What an honest authority answers: the leaf that was asked for, and the root."""
-        csr = x509.load_pem_x509_csr(asked.request.csr.encode())
-        names = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         lifetime = self.lifetime or float(asked.request.validity_duration)
-        return self.authority.sign(csr.public_key(), list(names), lifetime), self.authority.pem
+        return self.authority.signed(asked.request.csr, lifetime), self.authority.pem
 
     async def _create_certificate(self, stream: Stream[bytes, bytes]) -> None:
         raw = await stream.recv_message()
@@ -189,6 +179,24 @@ class FakeIstioCa:
         return context
 
 
+class _Server(Server):
+    """grpclib's own lets connections live on after `close`."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._protocols: list[H2Protocol] = []
+
+    def close_connections(self) -> None:
+        for protocol in self._protocols:
+            with contextlib.suppress(AttributeError):  # one that has not shaken hands yet
+                protocol.connection.close()
+
+    def _protocol_factory(self) -> H2Protocol:
+        protocol = super()._protocol_factory()
+        self._protocols.append(protocol)
+        return protocol
+
+
 class _Service:
     def __init__(self, call: Callable[[Stream[bytes, bytes]], Any]) -> None:
         self._call = call
@@ -197,23 +205,26 @@ class _Service:
         return {CREATE_CERTIFICATE: Handler(self._call, Cardinality.UNARY_UNARY, bytes, bytes)}
 
 
-class _Raw(CodecBase):
-    __content_subtype__ = "proto"
-
-    def encode(self, message: Any, message_type: Any) -> bytes:
-        del message_type
-        return bytes(message)
-
-    def decode(self, data: bytes, message_type: Any) -> Any:
-        del message_type
-        return data
-
-
 def _name(text: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(text))
     except ValueError:
         return x509.DNSName(text)
+
+
+def _builder(
+    key: Any, subject: x509.Name, issuer: x509.Name, lifetime: timedelta
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATING)
+        .not_valid_after(now + lifetime)
+    )
 
 
 def _usage(*, signs: bool) -> x509.KeyUsage:

@@ -65,9 +65,14 @@ class CertificateResponse:
 
 
 def _struct(entries: tuple[tuple[str, str], ...]) -> bytes:
-    """`google.protobuf.Struct` of texts: `fields` is a map, whose entries are messages {key = 1, value = 2}."""
+    """`google.protobuf.Struct` of texts: `fields` is a map, whose entries are messages {key = 1, value = 2}.
+
+    Key and value of an entry are written even if they are empty, as every implementation does.
+    """
     return b"".join(
-        bytes_field(1, text_field(1, key) + bytes_field(2, bytes_field(3, value.encode())))
+        bytes_field(
+            1, bytes_field(1, key.encode()) + bytes_field(2, bytes_field(3, value.encode()))
+        )
         for key, value in entries
     )
 

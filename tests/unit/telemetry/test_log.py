@@ -97,3 +97,34 @@ def test_lines_below_the_level_are_not_written() -> None:
     telemetry.set_up(level="error", stream=stream)
     logging.getLogger("ztunnel.app").warning("quiet")
     assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("directives", "levels"),
+    [
+        ("debug", {"": 10}),
+        ("INFO", {"": 20}),
+        ("off", {"": 60}),
+        ("warn,identity=trace,access=off", {"": 30, "identity": 5, "access": 60}),
+        ("ztunnel::identity::manager=debug", {"": 20, "ztunnel::identity::manager": 10}),
+        ("identity:debug, error", {"": 40, "identity": 10}),
+    ],
+)
+def test_a_filter_is_a_level_and_levels_of_targets(directives: str, levels: dict[str, int]) -> None:
+    assert telemetry.levels_of(directives) == levels
+
+
+@pytest.mark.parametrize("directives", ["", "verbose", "a=b=c", "=info", "info,", "a::b", "a="])
+def test_what_is_no_filter_is_named(directives: str) -> None:
+    with pytest.raises(ValueError, match="not a log level nor `target=level`: `"):
+        telemetry.levels_of(directives)
+
+
+def test_a_targets_level_holds_for_the_modules_below_it() -> None:
+    stream = io.StringIO()
+    telemetry.set_up(level="error,ztunnel::of_this_test=debug", stream=stream)
+    logging.getLogger("ztunnel.of_this_test.below").debug("heard")
+    logging.getLogger("ztunnel.elsewhere").warning("not heard")
+    logging.getLogger("ztunnel.of_this_test").setLevel(logging.NOTSET)
+    (line,) = stream.getvalue().splitlines()
+    assert "\theard" in line

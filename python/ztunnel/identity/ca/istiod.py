@@ -46,7 +46,7 @@ class IstiodCa:
 
     async def open(self) -> None:
         """Reads the roots; whether the server can be reached shows at the first request."""
-        self._channel.check()
+        self._channel.open()
 
     def close(self) -> None:
         """Ends the connection."""

@@ -1,0 +1,347 @@
+"""A dedicated proxy's environment: what it becomes, and each mistake by its variable."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ztunnel.endpoint import Endpoint, RootFile, RootText, SystemRoots, TokenFile, TokenText
+from ztunnel.environment.meant import is_meant
+from ztunnel.environment.proxy import ProxySettings, read_environment
+from ztunnel.environment.variables import EnvironmentUnusable
+from ztunnel.settings import IstioCaSettings
+
+PEM = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
+LEAST = {
+    "PROXY_MODE": "dedicated",
+    "PROXY_WORKLOAD_INFO": "default/web/web-account",
+    "XDS_ADDRESS": "",
+    "LOCAL_XDS_PATH": "/etc/mesh.yaml",
+    "CA_ADDRESS": "ca.example:15012",
+    "CA_ROOT_CA": "SYSTEM",
+}
+
+
+def good(**more: str) -> ProxySettings:
+    return read_environment({**LEAST, **more}, cores=2)
+
+
+def native(**more: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(good(**more).node.to_native("web-account"))
+    return found
+
+
+def endpoint(**more: str) -> Endpoint:
+    ca = good(**more).node.ca
+    assert isinstance(ca, IstioCaSettings)
+    return ca.endpoint
+
+
+def mistakes(without: str = "", **more: str) -> tuple[str, ...]:
+    environ = {name: value for name, value in {**LEAST, **more}.items() if name != without}
+    with pytest.raises(EnvironmentUnusable) as caught:
+        read_environment(environ, cores=2)
+    return caught.value.mistakes
+
+
+def test_the_least_that_a_proxy_must_be_told_has_upstreams_defaults_for_the_rest() -> None:
+    settings = good()
+    assert settings.mesh == Path("/etc/mesh.yaml")
+    assert settings.service_account == "web-account"
+    assert settings.node_name is None
+    assert settings.log_format == "plain"
+    assert settings.not_built == ()
+    assert settings.node.drain == 5
+    assert isinstance(settings.node.ca, IstioCaSettings)
+    assert settings.node.ca.leaf_lifetime == 86400
+    assert native() == {
+        "workload": {"name": "web", "namespace": "default", "serviceAccount": "web-account"},
+        "network": "",
+        "clusterId": "Kubernetes",
+        "hbonePort": 15008,
+        "listeners": {
+            "outbound": "[::]:15001",
+            "inbound": "[::]:15008",
+            "socks5": None,
+            "forwards": [],
+            "metrics": "[::]:15020",
+            "readiness": "[::]:15021",
+        },
+        "packetMark": None,
+        "originalSource": None,
+        "accessLog": {"format": "plain", "path": None},
+        "logLevel": "info",
+        "workers": 2,
+        "pool": {"maxStreams": 100, "idle": 300.0},
+        "http2": {
+            "streamWindow": 262144,
+            "streamWindowMax": 4194304,
+            "connectionWindow": 16777216,
+            "frameSize": 1048576,
+        },
+        "keepalive": {"enabled": True, "time": 180.0, "interval": 180.0, "retries": 9},
+    }
+
+
+@pytest.mark.parametrize(
+    ("variables", "path", "value"),
+    [
+        ({"IPV6_ENABLED": "false"}, ("listeners", "outbound"), "0.0.0.0:15001"),
+        ({"IPV6_ENABLED": "false"}, ("listeners", "readiness"), "0.0.0.0:15021"),
+        ({"UNSTABLE_ENABLE_SOCKS5": "true"}, ("listeners", "socks5"), "127.0.0.1:15080"),
+        ({"PACKET_MARK": "1337"}, ("packetMark",), 1337),
+        ({"ENABLE_ORIG_SRC": "true"}, ("originalSource",), True),
+        ({"ENABLE_ORIG_SRC": "false"}, ("originalSource",), False),
+        ({"RUST_LOG": "debug,access=off"}, ("logLevel",), "debug,access=off"),
+        ({"RUST_LOG": ""}, ("logLevel",), "info"),
+        ({"LOG_FORMAT": "json"}, ("accessLog", "format"), "json"),
+        ({"LOG_FORMAT": "yaml"}, ("accessLog", "format"), "plain"),
+        ({"NETWORK": "net1"}, ("network",), "net1"),
+        ({"CLUSTER_ID": "b"}, ("clusterId",), "b"),
+        ({"CLUSTER_ID": "b", "ISTIO_META_CLUSTER_ID": "a"}, ("clusterId",), "a"),
+        ({"ZTUNNEL_WORKER_THREADS": "7"}, ("workers",), 7),
+        ({"POOL_MAX_STREAMS_PER_CONNECTION": "1"}, ("pool", "maxStreams"), 1),
+        ({"POOL_UNUSED_RELEASE_TIMEOUT": "1m30s"}, ("pool", "idle"), 90),
+        ({"HTTP2_STREAM_WINDOW_SIZE": "65535"}, ("http2", "streamWindow"), 65535),
+        ({"HTTP2_STREAM_WINDOW_SIZE": "65535"}, ("http2", "streamWindowMax"), 65535),
+        ({"HTTP2_CONNECTION_WINDOW_SIZE": "1048576"}, ("http2", "streamWindowMax"), 1048576),
+        ({"HTTP2_CONNECTION_WINDOW_SIZE": "1048576"}, ("http2", "connectionWindow"), 1048576),
+        ({"HTTP2_FRAME_SIZE": "16384"}, ("http2", "frameSize"), 16384),
+        ({"KEEPALIVE_ENABLED": "false"}, ("keepalive", "enabled"), False),
+        ({"KEEPALIVE_TIME": "5m"}, ("keepalive", "time"), 300),
+        ({"KEEPALIVE_INTERVAL": "10s"}, ("keepalive", "interval"), 10),
+        ({"KEEPALIVE_RETRIES": "3"}, ("keepalive", "retries"), 3),
+    ],
+)
+def test_each_variable_reaches_its_setting(
+    variables: dict[str, str], path: tuple[str, ...], value: object
+) -> None:
+    found: Any = native(**variables)
+    for step in path:
+        found = found[step]
+    assert found == value
+
+
+@pytest.mark.parametrize(
+    ("grace", "deadline", "seconds"),
+    [
+        *((str(grace), None, s) for grace, s in ((30, 25), (11, 6), (10, 9), (5, 4), (1, 1))),
+        ("0", None, 1),
+        ("30", "90s", 90),
+        (None, "0s", 0),
+        (None, None, 5),
+    ],
+)
+def test_connections_are_given_less_time_than_kubernetes_gives_us(
+    grace: str | None, deadline: str | None, seconds: float
+) -> None:
+    named = {
+        "TERMINATION_GRACE_PERIOD_SECONDS": grace,
+        "CONNECTION_TERMINATION_DEADLINE": deadline,
+    }
+    assert good(**{k: v for k, v in named.items() if v is not None}).node.drain == seconds
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "port"),
+    [
+        ("istiod:15012", "istiod", 15012),
+        ("https://istiod.istio-system.svc:15012/path", "istiod.istio-system.svc", 15012),
+        ("istiod", "istiod", 443),
+        ("[::1]:15012", "::1", 15012),
+        ("10.0.0.1:1", "10.0.0.1", 1),
+    ],
+)
+def test_the_authoritys_address_needs_neither_scheme_nor_path(
+    address: str, host: str, port: int
+) -> None:
+    found = endpoint(CA_ADDRESS=address)
+    assert (found.host, found.port) == (host, port)
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, "localhost:15012"),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "istiod.istio-system.svc:15012"),
+    ],
+)
+def test_without_an_address_the_authority_is_where_istio_installs_it(
+    more: dict[str, str], expected: str
+) -> None:
+    environ = {name: value for name, value in LEAST.items() if name != "CA_ADDRESS"}
+    ca = read_environment({**environ, **more}, cores=2).node.ca
+    assert isinstance(ca, IstioCaSettings)
+    assert str(ca.endpoint) == expected
+
+
+def test_roots_are_a_file_the_machines_or_a_text(tmp_path: Path) -> None:
+    file = tmp_path / "root.pem"
+    file.write_text(PEM)
+    assert endpoint(CA_ROOT_CA=str(file)).roots == RootFile(file)
+    assert endpoint(CA_ROOT_CA="SYSTEM").roots == SystemRoots()
+    assert endpoint(CA_ROOT_CA=PEM).roots == RootText(PEM)
+
+
+def test_a_token_is_a_file_or_a_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "token"
+    file.write_text("secret")
+    assert endpoint(AUTH_TOKEN=str(file)).token == TokenFile(file)
+    assert endpoint(AUTH_TOKEN="a" * 5000).token == TokenText("a" * 5000)
+    assert "secret" not in repr(endpoint(AUTH_TOKEN="secret"))
+    assert endpoint().token is None
+    default = tmp_path / "var/run/secrets/tokens/istio-token"
+    default.parent.mkdir(parents=True)
+    default.write_text("secret")
+    assert endpoint().token == TokenFile(Path("var/run/secrets/tokens/istio-token"))
+
+
+def test_what_else_the_authority_is_told_and_may_be_called() -> None:
+    found = endpoint(
+        ALT_CA_HOSTNAME="istiod.istio-system.svc",
+        CA_HEADER_X_FOO="bar",
+        CLUSTER_ID="c1",
+        PACKET_MARK="7",
+    )
+    assert found.other_name == "istiod.istio-system.svc"
+    assert found.headers == (("x_foo", "bar"),)
+    assert found.cluster_id == "c1"
+    assert found.mark == 7
+
+
+def test_the_mesh_may_stand_in_the_environment_itself() -> None:
+    environ = {name: value for name, value in LEAST.items() if name != "LOCAL_XDS_PATH"}
+    settings = read_environment({**environ, "LOCAL_XDS": "workloads: []"}, cores=2)
+    assert settings.mesh == "workloads: []"
+
+
+BOOLEANS = (
+    "ENABLE_ORIG_SRC",
+    "ENABLE_PROXY",
+    "FAKE_CA",
+    "IPV6_ENABLED",
+    "KEEPALIVE_ENABLED",
+    "UNSTABLE_ENABLE_SOCKS5",
+)
+DURATIONS = (
+    "CONNECTION_TERMINATION_DEADLINE",
+    "KEEPALIVE_INTERVAL",
+    "KEEPALIVE_TIME",
+    "POOL_UNUSED_RELEASE_TIMEOUT",
+    "SECRET_TTL",
+)
+INTEGERS = (
+    "HTTP2_CONNECTION_WINDOW_SIZE",
+    "HTTP2_FRAME_SIZE",
+    "HTTP2_STREAM_WINDOW_SIZE",
+    "KEEPALIVE_RETRIES",
+    "PACKET_MARK",
+    "POOL_MAX_STREAMS_PER_CONNECTION",
+    "TERMINATION_GRACE_PERIOD_SECONDS",
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        *((n, v, "must be true or false") for n in BOOLEANS for v in ("", "TRUE", "1", "yes")),
+        *((n, v, "must be a duration such as") for n in DURATIONS for v in ("", "x", "-1s")),
+        *((n, v, "must be a whole number") for n in INTEGERS for v in ("", "x", "0x10", "-1")),
+        ("HTTP2_FRAME_SIZE", "16383", "must be a whole number from 16384 to 16777215"),
+        ("PACKET_MARK", "4294967296", "must be a whole number from 0 to 4294967295"),
+        ("POOL_UNUSED_RELEASE_TIMEOUT", "0s", "must be a duration from"),
+        ("PROXY_MODE", "both", "must be shared or dedicated"),
+        ("PROXY_MODE", "", "must be shared or dedicated"),
+        ("PROXY_MODE", "shared", "not built yet"),
+        ("PROXY_WORKLOAD_INFO", "a/b", "must be namespace/name/serviceaccount"),
+        ("PROXY_WORKLOAD_INFO", "a/b/c/d", "must be namespace/name/serviceaccount"),
+        ("PROXY_WORKLOAD_INFO", "", "must be namespace/name/serviceaccount"),
+        ("PROXY_WORKLOAD_INFO", "a//c", "must be namespace/name/serviceaccount"),
+        ("XDS_ADDRESS", "istiod:15012", "not built yet"),
+        ("ENABLE_PROXY", "false", "nothing is left to run"),
+        ("FAKE_CA", "true", "there is no fake authority"),
+        ("LOCAL_XDS", "workloads: []", "LOCAL_XDS is set as well"),
+        ("LOCAL_XDS_PATH", "", "must be a file"),
+        ("CA_ADDRESS", "", "must be an address"),
+        ("CA_ADDRESS", "http://istiod:15012", "TLS is required"),
+        ("CA_ADDRESS", "https://", "must be an address"),
+        ("CA_ADDRESS", "istiod:x", "x"),
+        ("CA_ROOT_CA", "/no/such/file", "no such file"),
+        ("CA_HEADER_A B", "x", "header characters"),
+        ("CA_HEADER_A", "x\ny", "header characters"),
+        ("RUST_LOG", "bogus", "not a log level"),
+        ("RUST_LOG", "info,=debug", "not a log level"),
+    ],
+)
+def test_what_is_set_and_cannot_be_used_is_named_with_what_is_allowed(
+    name: str, value: str, reason: str
+) -> None:
+    found = mistakes(**{name: value})
+    mine = [mistake for mistake in found if reason in mistake]
+    assert len(mine) == 1, found
+    assert f"env var {name if name != 'LOCAL_XDS' else 'LOCAL_XDS_PATH'}=" in mine[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("PROXY_MODE", "shared mode of a node is not built yet; set PROXY_MODE=dedicated"),
+        ("PROXY_WORKLOAD_INFO", "must be namespace/name/serviceaccount"),
+        ("XDS_ADDRESS", "set XDS_ADDRESS= and LOCAL_XDS_PATH"),
+        ("LOCAL_XDS_PATH", "must be a file"),
+        ("CA_ROOT_CA", "there is no ./var/run/secrets/istio/root-cert.pem"),
+    ],
+)
+def test_what_is_missing_is_named(
+    name: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (mistake,) = mistakes(without=name)
+    assert mistake.startswith(f"missing env var {name} (")
+    assert reason in mistake
+
+
+def test_one_mistake_does_not_hide_the_next() -> None:
+    found = mistakes(IPV6_ENABLED="no", PACKET_MARK="x", RUST_LOG="?", SECRET_TTL="y")
+    assert len(found) == 4
+
+
+def test_a_value_cannot_break_out_of_its_message() -> None:
+    (mistake,) = mistakes(PACKET_MARK="1\nerror: " + "x" * 1000)
+    assert "\n" not in mistake
+    assert len(mistake) < 300
+
+
+def test_what_is_known_and_not_built_is_named_unless_it_asks_for_nothing() -> None:
+    idle = {"XDS_ON_DEMAND": "false", "ENABLE_RESPONSE_BAGGAGE": "true", "CRL_PATH": ""}
+    assert good(**idle, ISTIO_META_CLUSTER_ID="c").not_built == ()
+    asked = {
+        "CRL_PATH": "/crl",
+        "ISTIO_META_FOO": "x",
+        "TLS12_ENABLED": "true",
+        "XDS_ON_DEMAND": "true",
+    }
+    assert good(**asked).not_built == tuple(sorted(asked))
+
+
+def test_bytes_that_are_no_utf8_count_as_unset() -> None:
+    assert good(NETWORK="\udcff").node.network == ""
+
+
+@pytest.mark.parametrize(
+    ("environ", "meant"),
+    [
+        ({}, False),
+        ({"PATH": "/bin", "NODE_NAME": "n", "RUST_LOG": "info", "NETWORK": "x"}, False),
+        ({"PROXY_MODE": "dedicated"}, True),
+        ({"XDS_ADDRESS": ""}, True),
+    ],
+)
+def test_only_variables_that_nobody_else_sets_mean_a_proxy(
+    environ: dict[str, str], meant: bool
+) -> None:
+    assert is_meant(environ) is meant
