@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import signal
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.netns.capture import NODE_MARK
-from tests.netns.pods import Pod, PodNode, Pods
+from tests.netns.pods import PodNode, Pods
+from tests.support.apps import through_socks5
 from tests.support.istio_ca import IstioCa
 from tests.support.nodes import START_DEADLINE, bound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import socket
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.netns.namespaces import Host, Network
@@ -51,56 +53,118 @@ class PodProxy(PodNode):
 class ProxyPods(Pods):
     """Pods whose nodes are dedicated proxies."""
 
-    environment: dict[str, str]
+    def __init__(self, network: Network, folder: Path) -> None:
+        super().__init__(network, folder)
+        self.environment: dict[str, str] = {}
+        """Of all of them, beside what each needs for itself."""
 
     def node(self, host: Host, workload: str, **settings: object) -> PodNode:
+        """A proxy for the pod."""
         proxy = PodProxy(host, self.mesh, workload, **settings)
         proxy.environment = self.environment
         return proxy
 
 
+class Two:
+    """A client, a server and their authority; the proxies start with `running`."""
+
+    def __init__(self, network: Network, folder: Path) -> None:
+        self.authority = network.host("10.77.0.200")
+        self.ca = IstioCa(folder, host=self.authority.address)
+        self.pods = ProxyPods(network, folder)
+        self.client, self.server = self.pods.add("client"), self.pods.add("server")
+        name = self.pods.mesh.service("web", {80: 8080}, "server")
+        self.web = (self.pods.mesh.vip(name), 80)
+
+    @contextlib.contextmanager
+    def running(self, **environment: str) -> Iterator[None]:
+        """Both proxies, with these variables more than they need."""
+        self.pods.environment.update(self.ca.environment(), **environment)
+        with self.pods.running():
+            yield
+
+    def says_hello(self, dial: Callable[[], socket.socket]) -> None:
+        """Bytes and FIN both ways."""
+        with self.server.listens(8080) as application:
+            near, far = application.pair(dial)
+            near.says(b"through the tunnel").finishes()
+            far.says(b"and back").finishes()
+            assert far.hears().data == b"through the tunnel"
+            assert near.hears().data == b"and back"
+
+
 @pytest.fixture
-def two(network: Network, tmp_path: Path) -> Iterator[tuple[Pod, Pod, ProxyPods, IstioCa]]:
-    """A client and a server, running."""
-    authority = network.host("10.77.0.200")
-    with ProxyPods(network, tmp_path) as pods:
-        ca = IstioCa(tmp_path, host=authority.address)
-        authority.call(ca.__enter__)
+def two(network: Network, tmp_path: Path) -> Iterator[Two]:
+    """The authority serves, the proxies do not run yet."""
+    two = Two(network, tmp_path)
+    with two.pods:
+        two.authority.call(two.ca.__enter__)
         try:
-            pods.environment = ca.environment()
-            client, server = pods.add("client"), pods.add("server")
-            pods.mesh.service("web", {80: 8080}, "server")
-            with pods.running():
-                yield client, server, pods, ca
+            yield two
         finally:
-            ca.__exit__()
+            two.ca.__exit__()
 
 
-def test_captured_traffic_goes_through_two_proxies_with_certificates_of_the_ca(
-    two: tuple[Pod, Pod, ProxyPods, IstioCa],
-) -> None:
-    client, server, pods, ca = two
-    vip = pods.mesh.vip("web.default.svc.cluster.local")
-    with server.listens(8080) as application:
-        near, far = application.pair(lambda: client.dials((vip, 80)))
-        near.says(b"through the tunnel").finishes()
-        far.says(b"and back").finishes()
-        assert far.hears().data == b"through the tunnel"
-        assert near.hears().data == b"and back"
-    line = client.node.access.wait_for("connection complete", direction="outbound")
-    assert line["src.identity"] == "spiffe://cluster.local/ns/default/sa/client"
-    assert line["dst.identity"] == "spiffe://cluster.local/ns/default/sa/server"
-    assert line["dst.service"] == "web.default.svc.cluster.local"
-    seen = server.node.metrics()
-    assert seen.total(
-        "istio_tcp_connections_opened_total",
-        reporter="destination",
-        connection_security_policy="mutual_tls",
-        destination_service="web.default.svc.cluster.local",
+def test_captured_traffic_goes_through_two_proxies_with_certificates_of_the_ca(two: Two) -> None:
+    with two.running():
+        two.says_hello(lambda: two.client.dials(two.web))
+        line = two.client.node.access.wait_for("connection complete", direction="outbound")
+        assert line["src.identity"] == "spiffe://cluster.local/ns/default/sa/client"
+        assert line["dst.identity"] == "spiffe://cluster.local/ns/default/sa/server"
+        assert line["dst.service"] == "web.default.svc.cluster.local"
+        assert two.server.node.metrics().total(
+            "istio_tcp_connections_opened_total",
+            reporter="destination",
+            connection_security_policy="mutual_tls",
+            destination_service="web.default.svc.cluster.local",
+        )
+        asked = two.ca.server.asked
+        assert [one.headers["clusterid"] for one in asked] == ["Kubernetes"] * 2
+        assert two.client.node.get("readiness", "/healthz/ready") == "ready\n"
+
+
+def test_the_way_to_the_ca_is_not_the_proxys_own(two: Two) -> None:
+    with two.running(CONNECTION_TERMINATION_DEADLINE="1h"):
+        two.says_hello(lambda: two.client.dials(two.web))
+        # A captured connection to the authority would still be open, and waited for.
+        assert two.client.node.terminate() == 0
+        (line,) = two.client.node.access.all("connection complete")
+        assert line["dst.service"] == "web.default.svc.cluster.local"
+        assert two.client.node.access.all("drained")
+
+
+def test_an_authority_that_comes_late_is_asked_again(two: Two) -> None:
+    two.ca.stops()
+    with two.running():
+        failed = two.client.node.access.wait_for("no new certificate; asking again")
+        assert "no connection to 10.77.0.200:" in failed["error"]
+        assert two.client.node.get("readiness", "/healthz/ready") == "ready\n"
+        two.ca.starts()
+        for pod in (two.client, two.server):
+            pod.node.access.wait_for("certificate installed")
+        two.says_hello(lambda: two.client.dials(two.web))
+
+
+def test_socks5_is_offered_on_upstreams_port(two: Two) -> None:
+    with two.running(UNSTABLE_ENABLE_SOCKS5="true"):
+        proxy = two.client.node.bound["socks5"]
+        assert proxy == ("127.0.0.1", 15080)
+        two.says_hello(lambda: two.client.host.call(through_socks5, proxy, *two.web))
+
+
+@pytest.mark.parametrize(("account", "allowed"), [("client", True), ("other", False)])
+def test_a_policy_in_upstreams_spelling_holds(two: Two, account: str, allowed: bool) -> None:
+    policy = (
+        "{name: one, namespace: default, scope: Namespace, action: Allow, dryRun: false,"
+        f" rules: [[[{{principals: [!Exact cluster.local/ns/default/sa/{account}]}}]]]}}"
     )
-    names = {asked.headers["clusterid"] for asked in ca.server.asked}
-    assert names == {"Kubernetes"}
-    assert len(ca.server.asked) == 2
-    assert client.node.get("readiness", "/healthz/ready") == "ready\n"
-    client.node.signal(signal.SIGTERM)
-    assert client.node.wait() == 0
+    mesh = two.pods.mesh
+    mesh.write()
+    mesh.write_text(mesh.path.read_text().replace('"policies": []', f'"policies": [{policy}]'))
+    with two.running():
+        if allowed:
+            two.says_hello(lambda: two.client.dials(two.web))
+        else:
+            assert two.client.tries(two.web).data == b""
+            line = two.server.node.access.wait_for(direction="inbound")
+            assert line["error"].endswith("allow policies exist, but none allowed")

@@ -38,15 +38,23 @@ class IstioCa:
     def __enter__(self) -> Self:
         """Serve."""
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self.server.start(), self._loop).result(DEADLINE)
+        self.starts()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Serve no longer."""
-        asyncio.run_coroutine_threadsafe(self.server.stop(), self._loop).result(DEADLINE)
+        self.stops()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(DEADLINE)
         self._loop.close()
+
+    def starts(self) -> None:
+        """Serve again, on the same port."""
+        asyncio.run_coroutine_threadsafe(self.server.start(), self._loop).result(DEADLINE)
+
+    def stops(self) -> None:
+        """Close the port and every connection."""
+        asyncio.run_coroutine_threadsafe(self.server.stop(), self._loop).result(DEADLINE)
 
     def environment(self) -> dict[str, str]:
         """What a proxy must be told to use it."""

@@ -6,6 +6,8 @@ import asyncio
 import logging
 import os
 import signal
+import subprocess
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -185,3 +187,15 @@ async def test_a_mesh_that_rust_does_not_take_ends_the_start(tmp_path: Path) -> 
         await one.node.run()
     assert one.data_plane.stopped.is_set()
     one.data_plane.close()
+
+
+def test_a_node_with_the_built_in_authority_loads_nothing_of_grpc() -> None:
+    program = (
+        "import sys, ztunnel.cli.run, ztunnel.app, ztunnel.nodefile, ztunnel.telemetry.log\n"
+        "from ztunnel.identity.ca import process\n"
+        "print(*(m for m in sys.modules if m.split('.')[0] in ('grpclib', 'h2', 'hpack', 'google')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "\n"

@@ -14,7 +14,10 @@ pub(crate) struct PrivateKey(pub(crate) Arc<proxy::tls::PrivateKey>);
 
 /// When the leaf of a chain (PEM) counts: `(not_before, not_after)`, seconds since 1970.
 #[pyfunction]
-#[expect(clippy::cast_precision_loss, reason = "exact to the second for 285 million years")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "exact to the second for 285 million years"
+)]
 pub(crate) fn validity(py: Python<'_>, chain: Vec<u8>) -> PyResult<(f64, f64)> {
     py.detach(|| proxy::tls::validity_of(&chain))
         .map(|(not_before, not_after)| (not_before as f64, not_after as f64))

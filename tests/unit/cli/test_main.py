@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ztunnel import __version__
 from ztunnel.cli import VERBS, main
+from ztunnel.environment.meant import TELLING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,9 +24,17 @@ def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFi
     assert f"example:\n  ztunnel {verb}" in capsys.readouterr().out
 
 
-def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["--help"])
+@pytest.fixture(autouse=True)
+def not_meant_for_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in TELLING:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("word", ["--help", "help"])
+def test_help_lists_every_verb(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([word])
+    assert caught.value.code == 0
     out = capsys.readouterr().out
     for verb, summary in VERBS.items():
         assert f"{verb} " in out
@@ -127,3 +137,49 @@ def test_help_loads_nothing_heavy() -> None:
 def test_what_a_node_loads_has_no_cryptography_until_a_ca_is_opened() -> None:
     code = "import sys, ztunnel.app; print('cryptography' in sys.modules, 'rich' in sys.modules)"
     assert python("-c", code).stdout == "False False\n"
+
+
+@pytest.mark.parametrize(
+    "argv", [[], ["proxy"], ["proxy", "ztunnel"], ["proxy", "ztunnel", "--proxyLogLevel", "x"]]
+)
+def test_a_proxy_says_every_mistake_of_its_environment_and_ends_with_one(
+    argv: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PROXY_MODE", "dedicated")
+    monkeypatch.setenv("XDS_ADDRESS", "")
+    monkeypatch.setenv("CA_ROOT_CA", "SYSTEM")
+    monkeypatch.setenv("PACKET_MARK", "x")
+    monkeypatch.setenv("PROXY_WORKLOAD_INFO", "n/web")
+    assert main(argv) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "error: invalid env var PROXY_WORKLOAD_INFO=n/web "
+        "(must be namespace/name/serviceaccount of the workload to stand for)",
+        "error: missing env var LOCAL_XDS_PATH (must be a file with the mesh)",
+        "error: invalid env var PACKET_MARK=x (must be a whole number from 0 to 4294967295)",
+    ]
+
+
+def test_a_proxys_mesh_with_a_mistake_is_shown_as_check_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mesh.yaml"
+    path.write_text("workloads: [x]\n")
+    for name, value in {
+        "PROXY_MODE": "dedicated",
+        "XDS_ADDRESS": "",
+        "CA_ROOT_CA": "SYSTEM",
+        "PROXY_WORKLOAD_INFO": "n/web/sa",
+        "LOCAL_XDS_PATH": str(path),
+        "CRL_PATH": "/crl",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert main(["proxy"]) == 1
+    out, err = capsys.readouterr()
+    assert err.splitlines() == [
+        f"{path}:1:13: workloads[0]: not a mapping: x",
+        f"error: mesh file has 1 mistake: {path}",
+    ]
+    start, config, unbuilt = out.splitlines()
+    assert f"version: {__version__}" in start
+    assert '"outbound":"[::]:15001"' in config
+    assert "without effect, as they are not built yet: CRL_PATH" in unbuilt
