@@ -1,0 +1,1 @@
+"""Proxies side by side, in network namespaces of their own: see bench/README.md."""
