@@ -4,11 +4,10 @@
 //! between the decision and the registration (spec/dataplane.md §8.4).
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 use mesh::authorize::{ConnectionFacts, Verdict, authorize};
 use mesh::snapshot::MeshSnapshot;
@@ -18,15 +17,36 @@ use crate::error::Error;
 /// All live connections of a worker.
 #[derive(Default)]
 pub(crate) struct ConnectionTable {
-    entries: RefCell<HashMap<u64, Entry>>,
-    next: Cell<u64>,
+    places: RefCell<Vec<Place>>,
+    /// The first of the vacant places, which are chained.
+    vacant: Cell<Option<u32>>,
+    live: Cell<usize>,
     waiting: RefCell<Option<Waker>>,
 }
 
+/// Room for one connection, used again by the next when it has ended. An idle connection costs as much memory as
+/// this has bytes, so the rare parts are boxed.
+enum Place {
+    Taken(Entry),
+    Vacant { next: Option<u32> },
+}
+
+#[derive(Default)]
 struct Entry {
     /// What policy is asked about; outbound connections are not subject to it here.
-    guarded: Option<Guarded>,
-    switch: Rc<Switch>,
+    guarded: Option<Box<Guarded>>,
+    waiting: Option<Waker>,
+    /// Set once, to end the connection.
+    cut: Option<Cut>,
+}
+
+/// Why a connection has to end although neither side wants it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// The proxy ends, and waited long enough.
+    Drained,
+    /// A policy no longer allows it.
+    PolicyChanged,
 }
 
 /// Whom an inbound connection reaches, and what is known of it.
@@ -36,119 +56,104 @@ pub(crate) struct Guarded {
     pub(crate) facts: ConnectionFacts,
 }
 
-/// Set once, to end a connection.
-#[derive(Default)]
-struct Switch {
-    reason: RefCell<Option<Error>>,
-    waiting: RefCell<Option<Waker>>,
-}
-
-impl Switch {
-    fn cut(&self, reason: Error) {
-        let mut current = self.reason.borrow_mut();
-        if current.is_none() {
-            *current = Some(reason);
-        }
-        if let Some(waker) = self.waiting.borrow_mut().take() {
-            waker.wake();
-        }
-    }
-}
-
 /// A connection's place in the table; leaves it when dropped.
 pub(crate) struct Registration {
     table: Rc<ConnectionTable>,
-    key: u64,
-    switch: Rc<Switch>,
+    /// Ours alone until we are dropped.
+    place: u32,
 }
 
 impl Registration {
     /// Resolves when the connection has to end, with the reason.
-    pub(crate) async fn cut(&self) -> Error {
-        poll_fn(|context| {
-            if let Some(reason) = &*self.switch.reason.borrow() {
-                return Poll::Ready(reason.clone());
+    pub(crate) fn cut(&self) -> impl Future<Output = Error> {
+        poll_fn(|context| self.poll_cut(context))
+    }
+
+    fn poll_cut(&self, context: &Context<'_>) -> Poll<Error> {
+        self.table.with(self.place, |entry| match entry.cut {
+            Some(cut) => Poll::Ready(cut.error()),
+            None => {
+                let known = entry.waiting.as_ref();
+                if !known.is_some_and(|waker| waker.will_wake(context.waker())) {
+                    entry.waiting = Some(context.waker().clone());
+                }
+                Poll::Pending
             }
-            *self.switch.waiting.borrow_mut() = Some(context.waker().clone());
-            Poll::Pending
         })
-        .await
     }
 
     /// From now on policy changes are checked against these facts.
     pub(crate) fn guard(&self, guarded: Guarded) {
-        if let Some(entry) = self.table.entries.borrow_mut().get_mut(&self.key) {
-            entry.guarded = Some(guarded);
-        }
+        let guarded = Some(Box::new(guarded));
+        self.table.with(self.place, |entry| entry.guarded = guarded);
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.table.entries.borrow_mut().remove(&self.key);
-        if self.table.entries.borrow().is_empty()
-            && let Some(waker) = self.table.waiting.borrow_mut().take()
-        {
-            waker.wake();
-        }
+        self.table.leave(self.place);
     }
 }
 
 impl ConnectionTable {
     /// Enters a connection.
     pub(crate) fn register(self: &Rc<Self>) -> Registration {
-        let key = self.next.get();
-        self.next.set(key + 1);
-        let switch = Rc::new(Switch::default());
-        self.entries.borrow_mut().insert(
-            key,
-            Entry {
-                guarded: None,
-                switch: switch.clone(),
-            },
-        );
+        let mut places = self.places.borrow_mut();
+        let entry = Place::Taken(Entry::default());
+        let place = match self.vacant.get() {
+            Some(place) => {
+                let before = std::mem::replace(&mut places[place as usize], entry);
+                let Place::Vacant { next } = before else {
+                    unreachable!("only vacant places are chained");
+                };
+                self.vacant.set(next);
+                place
+            }
+            None => {
+                places.push(entry);
+                u32::try_from(places.len() - 1).expect("descriptors run out long before")
+            }
+        };
+        self.live.set(self.live.get() + 1);
         Registration {
             table: self.clone(),
-            key,
-            switch,
+            place,
         }
     }
 
     /// Ends every connection that policy no longer allows. Returns what was ended.
     pub(crate) fn recheck(&self, snapshot: &MeshSnapshot) -> Vec<Guarded> {
         let mut ended = Vec::new();
-        for entry in self.entries.borrow().values() {
+        self.each(|entry| {
             let Some(guarded) = &entry.guarded else {
-                continue;
+                return;
             };
             // The workload as it is now, with policies that were attached since. One that left the mesh is not
             // a policy's matter: its own end ends the connection.
             let Some(workload) = snapshot.workload_by_uid(&guarded.workload) else {
-                continue;
+                return;
             };
             if let Verdict::Deny(_) = authorize(snapshot, workload, &guarded.facts).verdict {
-                entry.switch.cut(Error::policy_changed());
-                ended.push(guarded.clone());
+                ended.push(Guarded::clone(guarded));
+                entry.cut(Cut::PolicyChanged);
             }
-        }
+        });
         ended
     }
 
     /// Ends every connection.
-    pub(crate) fn cut_all(&self, reason: &Error) {
-        for entry in self.entries.borrow().values() {
-            entry.switch.cut(reason.clone());
-        }
+    pub(crate) fn cut_all(&self, cut: Cut) {
+        self.each(|entry| entry.cut(cut));
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.entries.borrow().len()
+        self.live.get()
     }
 
     /// Resolves when no connection is left.
     pub(crate) async fn emptied(&self) {
         poll_fn(|context| {
-            if self.entries.borrow().is_empty() {
+            if self.len() == 0 {
                 return Poll::Ready(());
             }
             *self.waiting.borrow_mut() = Some(context.waker().clone());
@@ -156,4 +161,67 @@ impl ConnectionTable {
         })
         .await;
     }
+
+    fn with<T>(&self, place: u32, action: impl FnOnce(&mut Entry) -> T) -> T {
+        match &mut self.places.borrow_mut()[place as usize] {
+            Place::Taken(entry) => action(entry),
+            Place::Vacant { .. } => unreachable!("a registration's place is its own"),
+        }
+    }
+
+    fn each(&self, mut action: impl FnMut(&mut Entry)) {
+        for place in &mut *self.places.borrow_mut() {
+            if let Place::Taken(entry) = place {
+                action(entry);
+            }
+        }
+    }
+
+    fn leave(&self, place: u32) {
+        let next = self.vacant.replace(Some(place));
+        let vacant = Place::Vacant { next };
+        let entry = std::mem::replace(&mut self.places.borrow_mut()[place as usize], vacant);
+        // Not while the table is borrowed: what a waker holds may have places here too.
+        drop(entry);
+        self.live.set(self.live.get() - 1);
+        if self.live.get() == 0 {
+            self.shrink();
+            if let Some(waker) = self.waiting.borrow_mut().take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Gives the room of a burst back, once nobody is left in it.
+    fn shrink(&self) {
+        let mut places = self.places.borrow_mut();
+        if places.len() > KEPT {
+            *places = Vec::new();
+            self.vacant.set(None);
+        }
+    }
 }
+
+impl Entry {
+    fn cut(&mut self, cut: Cut) {
+        self.cut.get_or_insert(cut);
+        if let Some(waker) = self.waiting.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Cut {
+    fn error(self) -> Error {
+        match self {
+            Self::Drained => Error::drained(),
+            Self::PolicyChanged => Error::policy_changed(),
+        }
+    }
+}
+
+/// Places that stay when all are empty: connections that come one at a time shall not make a table each.
+const KEPT: usize = 64;
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::capture::WayIn;
 use crate::capture::listener::accept;
-use crate::connections::ConnectionTable;
+use crate::connections::{ConnectionTable, Cut};
 use crate::control::{Event, Phase};
 use crate::error::{Error, Side, Stage};
 use crate::random::Random;
@@ -155,7 +155,7 @@ impl Worker {
             let text = format!("drain deadline reached; connections cut: {left}");
             self.shared.log.warn("drain", &text, &[]);
         }
-        self.connections.cut_all(&Error::drained());
+        self.connections.cut_all(Cut::Drained);
         // First the streams' resets, then the tunnels under them.
         let _ = timeout(FAREWELL, self.connections.emptied()).await;
         self.tunnels.abort();

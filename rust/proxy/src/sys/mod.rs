@@ -28,4 +28,6 @@ pub use process::{
 };
 
 #[cfg(test)]
+pub(crate) mod counting;
+#[cfg(test)]
 mod testing;

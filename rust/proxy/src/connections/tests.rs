@@ -1,0 +1,129 @@
+use std::mem::size_of_val;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Wake;
+
+use super::*;
+use crate::sys::counting::allocated;
+
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn table() -> Rc<ConnectionTable> {
+    Rc::default()
+}
+
+#[test]
+fn a_cut_wakes_who_waits_and_tells_the_first_reason() {
+    let table = table();
+    let (cut, other) = (table.register(), table.register());
+    let woken = Arc::<Woken>::default();
+    let waker = Waker::from(woken.clone());
+    let mut context = Context::from_waker(&waker);
+    let mut waiting = pin!(cut.cut());
+    assert!(waiting.as_mut().poll(&mut context).is_pending());
+    table.with(cut.place, |entry| entry.cut(Cut::PolicyChanged));
+    assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+    table.cut_all(Cut::Drained);
+    assert_eq!(
+        waiting.poll(&mut context),
+        Poll::Ready(Error::policy_changed())
+    );
+    assert_eq!(
+        pin!(other.cut()).poll(&mut context),
+        Poll::Ready(Error::drained())
+    );
+}
+
+#[test]
+fn waiting_again_with_the_same_task_keeps_the_waker() {
+    let table = table();
+    let registration = table.register();
+    let waker = Waker::from(Arc::<Woken>::default());
+    let mut context = Context::from_waker(&waker);
+    let mut waiting = pin!(registration.cut());
+    assert!(waiting.as_mut().poll(&mut context).is_pending());
+    let other = Waker::from(Arc::<Woken>::default());
+    assert!(
+        waiting
+            .as_mut()
+            .poll(&mut Context::from_waker(&other))
+            .is_pending()
+    );
+    table.with(registration.place, |entry| {
+        assert!(entry.waiting.as_ref().unwrap().will_wake(&other));
+    });
+}
+
+#[test]
+fn places_are_used_again_and_never_by_two() {
+    let table = table();
+    let mut held = Vec::new();
+    for round in 0..50 {
+        held.extend((0..7).map(|_| table.register()));
+        // Leave in an order that is neither that of coming nor its reverse.
+        for step in 0..5 {
+            held.swap_remove((round * 3 + step) % held.len());
+        }
+        let mut places: Vec<_> = held.iter().map(|registration| registration.place).collect();
+        places.sort_unstable();
+        places.dedup();
+        assert_eq!(places.len(), held.len());
+        assert_eq!(table.len(), held.len());
+    }
+    assert!(table.places.borrow().len() <= held.len() + 7);
+}
+
+#[test]
+fn a_place_that_is_used_again_remembers_nothing() {
+    let table = table();
+    let first = table.register();
+    table.cut_all(Cut::Drained);
+    drop(first);
+    let second = table.register();
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(pin!(second.cut()).poll(&mut context).is_pending());
+}
+
+#[test]
+fn a_burst_gives_its_room_back() {
+    let table = table();
+    let many: Vec<_> = (0..10 * KEPT).map(|_| table.register()).collect();
+    drop(many);
+    assert_eq!(table.places.borrow().capacity(), 0);
+    drop(table.register());
+    assert_eq!(table.len(), 0);
+}
+
+#[test]
+fn who_waits_for_all_to_leave_is_woken_by_the_last() {
+    let table = table();
+    let (first, last) = (table.register(), table.register());
+    let woken = Arc::<Woken>::default();
+    let waker = Waker::from(woken.clone());
+    let mut context = Context::from_waker(&waker);
+    let mut emptied = pin!(table.emptied());
+    assert!(emptied.as_mut().poll(&mut context).is_pending());
+    drop(first);
+    assert_eq!(woken.0.load(Ordering::Relaxed), 0);
+    drop(last);
+    assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+    assert!(emptied.poll(&mut context).is_ready());
+}
+
+#[test]
+fn a_connection_is_registered_without_an_allocation_and_in_few_bytes() {
+    let table = table();
+    drop(table.register());
+    let (registration, cost) = allocated(|| table.register());
+    assert_eq!(cost.calls, 0);
+    assert_eq!(size_of_val(&registration), 16);
+    assert_eq!(size_of::<Place>(), 32);
+    assert_eq!(size_of_val(&registration.cut()), 8);
+}
