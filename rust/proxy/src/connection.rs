@@ -1,7 +1,7 @@
-//! One connection's story: who, where, when, how much, how it ended.
+//! One connection's story: when, between which addresses, how much, how it ended.
 //!
-//! The one source for its access-log line and its metrics (spec/dataplane.md §15, §16). Who may talk to whom is
-//! decided elsewhere; this only writes down.
+//! The one source for its access-log line and its metrics (spec/dataplane.md §15, §16). What it has in common with
+//! others is its pair's (`pairs.rs`); who may talk to whom is decided elsewhere; this only writes down.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -9,18 +9,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use hbone::headers::Baggage;
+use hbone::Fields;
 use mesh::identity::Identity;
 use mesh::route::{Route, Target};
 use mesh::service::Service;
 use mesh::workload::Workload;
 
 use crate::error::Error;
-use crate::shared::Shared;
-use crate::telemetry::access_log::{Destination, Direction, End, Line, Source as LineSource};
-use crate::telemetry::{
-    ConnectionMetrics, Labels, Reporter, ResponseFlag, SecurityPolicy, ServiceLabels, SideLabels,
-};
+use crate::pairs::{Between, Pair, Pairs};
+use crate::telemetry::access_log::{self, Direction, End, Line};
+use crate::telemetry::{ConnectionMetrics, ResponseFlag, Value};
 
 /// Bytes in one direction, as counted where they reach their destination.
 #[derive(Debug)]
@@ -42,19 +40,17 @@ impl Flow {
     /// One that no metric hears of.
     #[cfg(test)]
     pub(crate) fn unheard() -> Rc<Self> {
-        let side = SideLabels::default();
-        let labels = Labels {
-            reporter: Reporter::Source,
-            source: side,
-            destination: side,
-            service: ServiceLabels::default(),
-            security_policy: SecurityPolicy::Unknown,
-        };
-        let metrics = crate::telemetry::metrics::Metrics::new("test", Arc::default());
+        use crate::telemetry::metrics::Metrics;
+        let recorder = Metrics::new("test", Arc::default()).recorder();
+        let metrics = Rc::new(recorder.connections(&crate::telemetry::Labels::nobody()));
+        Self::new(&metrics, Way::Received)
+    }
+
+    fn new(metrics: &Rc<ConnectionMetrics>, way: Way) -> Rc<Self> {
         Rc::new(Self {
             bytes: Cell::new(0),
-            metrics: Rc::new(metrics.connection(&labels)),
-            way: Way::Received,
+            metrics: metrics.clone(),
+            way,
         })
     }
 
@@ -74,21 +70,22 @@ impl Flow {
 }
 
 /// What is known of who opened an inbound connection, best last.
-pub(crate) struct Source {
-    /// What the peer says of itself.
-    pub(crate) baggage: Baggage,
+pub(crate) struct Source<'a> {
+    /// What the peer says of itself, among much else.
+    pub(crate) fields: &'a Fields,
     /// What the mesh says of its address.
-    pub(crate) workload: Option<Arc<Workload>>,
+    pub(crate) workload: Option<&'a Arc<Workload>>,
     /// What its certificate proves.
-    pub(crate) identity: Option<Identity>,
+    pub(crate) identity: Option<&'a Identity>,
 }
 
 /// A connection from the moment it is known where it goes to its end.
 pub(crate) struct ConnectionRecord {
-    shared: Arc<Shared>,
+    pair: Rc<Pair>,
     started: Instant,
-    story: Story,
-    metrics: Rc<ConnectionMetrics>,
+    source: SocketAddr,
+    destination: SocketAddr,
+    hbone_address: Option<Target>,
     /// Downstream to upstream.
     pub(crate) received: Rc<Flow>,
     /// Upstream to downstream.
@@ -96,32 +93,16 @@ pub(crate) struct ConnectionRecord {
     closed: bool,
 }
 
-/// The fixed part of the access-log line.
-struct Story {
-    direction: Direction,
-    source: Party,
-    destination: Party,
-    hbone_address: Option<Target>,
-    service: Option<Arc<Service>>,
-}
-
-struct Party {
-    address: SocketAddr,
-    workload: Option<Arc<Workload>>,
-    baggage: Baggage,
-    identity: Option<String>,
-}
-
 impl ConnectionRecord {
     /// Opens the record of an application's connection that goes out.
     pub(crate) fn outbound(
-        shared: &Arc<Shared>,
+        pairs: &Pairs,
         started: Instant,
         client: SocketAddr,
         source: &Arc<Workload>,
         route: &Route,
     ) -> Self {
-        let (address, tunnelled, workload, service, hbone_address) = match route {
+        let (destination, workload, service, hbone_address) = match route {
             Route::Hbone {
                 peer,
                 authority,
@@ -129,86 +110,73 @@ impl ConnectionRecord {
                 service,
                 ..
             } => {
-                let authority = Some(Target::Address(*authority));
-                (*peer, true, Some(workload.clone()), service, authority)
+                let authority = Target::Address(*authority);
+                (*peer, Some(workload), service, Some(authority))
             }
             Route::Passthrough {
                 destination,
                 workload,
                 service,
-            } => (*destination, false, workload.clone(), service, None),
+            } => (*destination, workload.as_ref(), service, None),
         };
-        let identity_of =
-            |workload: &Arc<Workload>| tunnelled.then(|| workload.identity().to_string());
-        let story = Story {
+        let pair = pairs.find(&Between {
             direction: Direction::Outbound,
-            source: Party {
-                address: client,
-                identity: identity_of(source),
-                workload: Some(source.clone()),
-                baggage: Baggage::default(),
-            },
-            destination: Party {
-                address,
-                identity: workload.as_ref().and_then(identity_of),
-                workload,
-                baggage: Baggage::default(),
-            },
-            hbone_address,
-            service: service.clone(),
-        };
-        Self::open(shared, started, story)
+            source: Some(source),
+            destination: workload,
+            service: service.as_deref(),
+            tunnelled: hbone_address.is_some(),
+            peer: None,
+        });
+        Self::open(pair, started, (client, destination), hbone_address)
     }
 
     /// Opens the record of a peer's request that comes in.
     pub(crate) fn inbound(
-        shared: &Arc<Shared>,
+        pairs: &Pairs,
         started: Instant,
-        (peer, local): (SocketAddr, SocketAddr),
-        source: Source,
+        addresses: (SocketAddr, SocketAddr),
+        source: &Source<'_>,
         workload: &Arc<Workload>,
         target: &Target,
         service: Option<&Arc<Service>>,
     ) -> Self {
-        let story = Story {
+        let pair = pairs.find(&Between {
             direction: Direction::Inbound,
-            source: Party {
-                address: peer,
-                workload: source.workload,
-                baggage: source.baggage,
-                identity: source.identity.map(|identity| identity.to_string()),
-            },
-            destination: Party {
-                address: local,
-                workload: Some(workload.clone()),
-                baggage: Baggage::default(),
-                identity: Some(workload.identity().to_string()),
-            },
-            hbone_address: Some(target.clone()),
-            service: service.cloned(),
-        };
-        Self::open(shared, started, story)
+            source: source.workload,
+            destination: Some(workload),
+            service: service.map(|service| &**service),
+            tunnelled: true,
+            peer: Some((source.identity, source.fields)),
+        });
+        Self::open(pair, started, addresses, Some(target.clone()))
     }
 
-    fn open(shared: &Arc<Shared>, started: Instant, story: Story) -> Self {
-        let metrics = Rc::new(shared.metrics.connection(&story.labels()));
-        let flow = |way| {
-            Rc::new(Flow {
-                bytes: Cell::new(0),
-                metrics: metrics.clone(),
-                way,
-            })
-        };
-        shared.log.access_opened(&story.line());
-        Self {
-            shared: shared.clone(),
+    fn open(
+        pair: Rc<Pair>,
+        started: Instant,
+        (source, destination): (SocketAddr, SocketAddr),
+        hbone_address: Option<Target>,
+    ) -> Self {
+        pair.metrics.open();
+        let record = Self {
             started,
-            story,
-            received: flow(Way::Received),
-            sent: flow(Way::Sent),
-            metrics,
+            source,
+            destination,
+            hbone_address,
+            received: Flow::new(&pair.metrics, Way::Received),
+            sent: Flow::new(&pair.metrics, Way::Sent),
             closed: false,
+            pair,
+        };
+        if record.is_logged(Line::OPENED) {
+            record.pair.log.access_opened(&record.line());
         }
+        record
+    }
+
+    /// How our workload introduces itself to the peer: the value of `baggage`.
+    pub(crate) fn introduction(&self) -> &str {
+        self.pair.introduction()
     }
 
     /// Closes the record: one line, the final counters.
@@ -220,160 +188,55 @@ impl ConnectionRecord {
         if std::mem::replace(&mut self.closed, true) {
             return;
         }
+        if self.is_logged(End::level_of(error.is_some())) {
+            self.log(error);
+        }
+        self.pair
+            .metrics
+            .close(error.map_or(ResponseFlag::None, Error::flag));
+    }
+
+    fn log(&self, error: Option<&Error>) {
         let (received, sent) = (self.received.bytes.get(), self.sent.bytes.get());
         // As the proxy's own application sees it: outbound it sends what goes up, inbound what goes down.
-        let (bytes_sent, bytes_received) = match self.story.direction {
+        let (bytes_sent, bytes_received) = match self.pair.direction() {
             Direction::Outbound => (received, sent),
             Direction::Inbound => (sent, received),
         };
-        let text = error.map(ToString::to_string);
         let end = End {
             bytes_sent,
             bytes_received,
             duration: self.started.elapsed(),
-            error: text.as_deref(),
+            error: error.map(Error::text),
         };
-        self.shared.log.access(&self.story.line(), &end);
-        self.metrics
-            .close(error.map_or(ResponseFlag::None, Error::flag));
+        self.pair.log.access(&self.line(), &end);
+    }
+
+    fn is_logged(&self, level: crate::telemetry::log::Level) -> bool {
+        self.pair.log.enabled(level, access_log::TARGET)
+    }
+
+    fn line(&self) -> Line<'_> {
+        Line {
+            source: self.source,
+            destination: self.destination,
+            hbone_address: match &self.hbone_address {
+                None => Value::Absent,
+                Some(Target::Address(address)) => Value::Address(*address),
+                Some(host) => Value::Bare(host),
+            },
+            parties: self.pair.parties(),
+        }
     }
 }
 
 impl Drop for ConnectionRecord {
     fn drop(&mut self) {
-        self.finish(Some(&Error::drained()));
-    }
-}
-
-impl Story {
-    fn line(&self) -> Line<'_> {
-        Line {
-            direction: self.direction,
-            source: LineSource {
-                address: self.source.address,
-                workload: self.source.name(),
-                namespace: known(self.source.namespace()),
-                identity: self.source.identity.as_deref(),
-                cluster: known(self.source.cluster()),
-            },
-            destination: Destination {
-                address: self.destination.address,
-                hbone_address: self.hbone_address.as_ref().map(|target| target as _),
-                service: self.service.as_ref().map(|service| &*service.hostname),
-                workload: self.destination.name(),
-                namespace: known(self.destination.namespace()),
-                identity: self.destination.identity.as_deref(),
-                cluster: known(self.destination.cluster()),
-            },
-        }
-    }
-
-    fn labels(&self) -> Labels<'_> {
-        let service = self.service.as_ref();
-        let mutual = self.hbone_address.is_some();
-        Labels {
-            reporter: match self.direction {
-                Direction::Outbound => Reporter::Source,
-                Direction::Inbound => Reporter::Destination,
-            },
-            source: self.source.labels(),
-            destination: SideLabels {
-                // What the mesh says, even for plain TCP (spec/dataplane.md §16).
-                ..self.destination.labels()
-            },
-            service: service.map_or_else(ServiceLabels::default, |service| ServiceLabels {
-                hostname: &service.hostname,
-                namespace: &service.namespace,
-                name: &service.name,
-            }),
-            security_policy: if mutual {
-                SecurityPolicy::MutualTls
-            } else {
-                SecurityPolicy::Unknown
-            },
+        if !self.closed {
+            self.finish(Some(&Error::drained()));
         }
     }
 }
 
-impl Party {
-    /// The pod's name, or the canonical service that the peer claims.
-    fn name(&self) -> Option<&str> {
-        match &self.workload {
-            Some(workload) => known(&workload.name).or_else(|| known(&workload.canonical_name)),
-            None => known_text(&self.baggage.canonical_service),
-        }
-    }
-
-    fn namespace(&self) -> &str {
-        match &self.workload {
-            Some(workload) => &workload.namespace,
-            None => text(&self.baggage.namespace),
-        }
-    }
-
-    fn cluster(&self) -> &str {
-        match &self.workload {
-            Some(workload) => &workload.cluster,
-            None => text(&self.baggage.cluster),
-        }
-    }
-
-    fn labels(&self) -> SideLabels<'_> {
-        let principal = self.identity.as_deref().unwrap_or_default();
-        if let Some(workload) = &self.workload {
-            return SideLabels {
-                workload: &workload.workload_name,
-                canonical_service: &workload.canonical_name,
-                canonical_revision: &workload.canonical_revision,
-                namespace: &workload.namespace,
-                principal,
-                app: &workload.canonical_name,
-                version: &workload.canonical_revision,
-                cluster: &workload.cluster,
-                region: &workload.locality.region,
-                zone: &workload.locality.zone,
-            };
-        }
-        let baggage = &self.baggage;
-        SideLabels {
-            workload: text(&baggage.workload),
-            canonical_service: text(&baggage.canonical_service),
-            canonical_revision: text(&baggage.canonical_revision),
-            namespace: text(&baggage.namespace),
-            principal,
-            // Not the canonical service: an asymmetry of upstream's that dashboards know.
-            app: text(&baggage.workload),
-            version: text(&baggage.canonical_revision),
-            cluster: text(&baggage.cluster),
-            region: text(&baggage.region),
-            zone: text(&baggage.zone),
-        }
-    }
-}
-
-fn known(text: &str) -> Option<&str> {
-    (!text.is_empty()).then_some(text)
-}
-
-fn text(value: &Option<String>) -> &str {
-    value.as_deref().unwrap_or_default()
-}
-
-fn known_text(value: &Option<String>) -> Option<&str> {
-    known(text(value))
-}
-
-/// How a workload introduces itself to a peer (spec/dataplane.md §6.1).
-pub(crate) fn baggage_of(workload: &Workload) -> Baggage {
-    let value = |text: &str| known(text).map(str::to_owned);
-    Baggage {
-        cluster: value(&workload.cluster),
-        namespace: value(&workload.namespace),
-        workload_type: workload.workload_type.parse().ok(),
-        workload: value(&workload.workload_name),
-        canonical_service: value(&workload.canonical_name),
-        canonical_revision: value(&workload.canonical_revision),
-        region: value(&workload.locality.region),
-        zone: value(&workload.locality.zone),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -75,6 +75,11 @@ impl Error {
         }
     }
 
+    /// The sentence.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The label that operators filter by (spec/dataplane.md §14).
     #[must_use]
     pub(crate) fn flag(&self) -> ResponseFlag {

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use hbone::headers::{Authority, Baggage, Forwarded};
+use hbone::headers::{Authority, Forwarded};
 use hbone::{RequestHead, ResponseHead};
 use mesh::authorize::{ConnectionFacts, Verdict, authorize};
 use mesh::identity::Identity;
@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
-use crate::connection::{ConnectionRecord, Source, baggage_of};
+use crate::connection::{ConnectionRecord, Source};
 use crate::connections::{Guarded, Registration};
 use crate::error::{Error, Side, Stage};
 use crate::outbound::patience;
@@ -57,7 +57,7 @@ pub(crate) async fn serve(
     address: SocketAddr,
     transparent: bool,
 ) {
-    let _open = worker.shared.metrics.socket(Reporter::Destination);
+    let _open = worker.recorder.socket(Reporter::Destination);
     // Failing means that the peer has gone; the handshake says so.
     let _ = sys::set_accepted_options(&socket, worker.shared.keepalive().as_ref());
     let Ok(local) = socket.local_addr() else {
@@ -202,7 +202,7 @@ impl Request {
         match dialled {
             Ok(application) => {
                 guard(&application);
-                self.accept(&workload);
+                self.accept(&record);
                 Ok((Rc::new(application), record))
             }
             Err(error) => Err(Refusal {
@@ -302,10 +302,11 @@ impl Request {
         let known = (!from_gateway)
             .then(|| snapshot.workload_by_address(network, peer.address.ip()))
             .flatten();
+        let identity = self.identity();
         let source = Source {
-            identity: self.identity(),
-            workload: known.cloned(),
-            baggage: Baggage::parse(self.head.fields.all("baggage")).unwrap_or_default(),
+            identity: identity.as_ref(),
+            workload: known,
+            fields: &self.head.fields,
         };
         let host = self.head.fields.get("forwarded").and_then(Forwarded::host);
         let service = mesh::route::guess_service(
@@ -315,10 +316,10 @@ impl Request {
             &workload.uid,
         );
         ConnectionRecord::inbound(
-            shared,
+            &peer.worker.pairs,
             self.started,
             (peer.address, peer.local),
-            source,
+            &source,
             workload,
             target,
             service,
@@ -374,9 +375,9 @@ impl Request {
         }
     }
 
-    fn accept(&self, workload: &Workload) {
+    fn accept(&self, record: &ConnectionRecord) {
         let mut head = ResponseHead::status(200);
-        head.fields.push("baggage", baggage_of(workload).encode());
+        head.fields.push("baggage", record.introduction());
         self.stream.respond(&head, false);
     }
 

@@ -18,6 +18,7 @@ pub mod data_plane;
 mod error;
 mod inbound;
 mod outbound;
+mod pairs;
 mod random;
 mod relay;
 mod scratch;

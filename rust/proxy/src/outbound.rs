@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use crate::capture::WayIn;
 use crate::capture::socks5::Outcome;
-use crate::connection::{ConnectionRecord, baggage_of};
+use crate::connection::ConnectionRecord;
 use crate::connections::Registration;
 use crate::error::{Error, Side, Stage};
 use crate::relay::abort::{abort, abort_now, finish, guard};
@@ -42,7 +42,7 @@ pub(crate) async fn serve(
     client: SocketAddr,
     way: Rc<WayIn>,
 ) {
-    let _open = worker.shared.metrics.socket(Reporter::Source);
+    let _open = worker.recorder.socket(Reporter::Source);
     let registration = worker.connections.register();
     // Failing means that the client has gone; the first read says so.
     let _ = sys::set_accepted_options(&socket, worker.shared.keepalive().as_ref());
@@ -141,11 +141,11 @@ impl Connection {
         )
         .map_err(|error| Error::new(Stage::Lookup, Side::Local, "no_route", error.to_string()))?;
         let record =
-            ConnectionRecord::outbound(&worker.shared, self.started, self.client, &source, &route);
+            ConnectionRecord::outbound(&worker.pairs, self.started, self.client, &source, &route);
         let upstream = tokio::select! {
             biased;
             error = self.registration.cut() => Err(error),
-            upstream = self.reach(&source, &route) => upstream,
+            upstream = self.reach(&source, &route, record.introduction()) => upstream,
         };
         match upstream {
             Ok(upstream) => Ok((upstream, record)),
@@ -156,9 +156,17 @@ impl Connection {
         }
     }
 
-    async fn reach(&self, source: &Arc<Workload>, route: &Route) -> Result<Upstream, Error> {
+    async fn reach(
+        &self,
+        source: &Arc<Workload>,
+        route: &Route,
+        introduction: &str,
+    ) -> Result<Upstream, Error> {
         match route {
-            Route::Hbone { .. } => self.tunnel(source, route).await.map(Upstream::Stream),
+            Route::Hbone { .. } => {
+                let stream = self.tunnel(source, route, introduction).await;
+                stream.map(Upstream::Stream)
+            }
             Route::Passthrough { destination, .. } => {
                 self.dial(*destination).await.map(Upstream::Socket)
             }
@@ -166,7 +174,12 @@ impl Connection {
     }
 
     /// Opens a stream through the mesh and waits for the peer to agree.
-    async fn tunnel(&self, source: &Arc<Workload>, route: &Route) -> Result<TunnelStream, Error> {
+    async fn tunnel(
+        &self,
+        source: &Arc<Workload>,
+        route: &Route,
+        introduction: &str,
+    ) -> Result<TunnelStream, Error> {
         let Route::Hbone {
             peer,
             authority,
@@ -192,7 +205,7 @@ impl Connection {
             parent: worker.random.next(),
         };
         let fields = Fields::default()
-            .with("baggage", baggage_of(source).encode())
+            .with("baggage", introduction)
             .with("forwarded", Forwarded::encode(self.client, host))
             .with("traceparent", trace.encode());
         let head = RequestHead::connect(authority.to_string(), fields);

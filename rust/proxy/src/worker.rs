@@ -22,8 +22,10 @@ use crate::capture::listener::accept;
 use crate::connections::{ConnectionTable, Cut};
 use crate::control::{Event, Phase};
 use crate::error::{Error, Side, Stage};
+use crate::pairs::Pairs;
 use crate::random::Random;
 use crate::shared::Shared;
+use crate::telemetry::Recorder;
 use crate::tls::WorkloadCertificate;
 use crate::tunnel::client::Dialer;
 use crate::tunnel::pool::TunnelPool;
@@ -58,6 +60,8 @@ pub(crate) struct Worker {
     pub(crate) pool: Rc<TunnelPool>,
     pub(crate) tunnels: Rc<TunnelSet>,
     pub(crate) connections: Rc<ConnectionTable>,
+    pub(crate) pairs: Pairs,
+    pub(crate) recorder: Rc<Recorder>,
     pub(crate) random: Random,
     tasks: RefCell<Vec<JoinHandle<()>>>,
 }
@@ -92,7 +96,10 @@ impl Worker {
             metrics: shared.metrics.clone(),
         });
         let pool = &shared.settings.pool;
+        let recorder = Rc::new(shared.metrics.recorder());
         Self {
+            pairs: Pairs::new(recorder.clone(), shared.log.clone()),
+            recorder,
             pool: Rc::new(TunnelPool::new(dialer, pool.max_streams, pool.idle)),
             tunnels,
             connections: Rc::default(),

@@ -2,40 +2,38 @@
 //!
 //! A pure formatter; names, order and quoting are upstream's (spec/dataplane.md §15). `log.rs` writes the lines.
 
-use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use super::log::{Format, Level};
-use super::text::{Record, Value};
+use super::text::{Record, Value, render};
 use super::time::Timestamp;
 
-/// What is known of a connection. Names that are not known are left out.
+/// A connection as its lines name it.
 #[derive(Clone, Copy)]
 pub struct Line<'a> {
-    pub source: Source<'a>,
-    pub destination: Destination<'a>,
-    pub direction: Direction,
-}
-
-#[derive(Clone, Copy)]
-pub struct Source<'a> {
-    pub address: SocketAddr,
-    /// The pod's name; failing that, the canonical service.
-    pub workload: Option<&'a str>,
-    pub namespace: Option<&'a str>,
-    /// Only if the connection was mutual TLS.
-    pub identity: Option<&'a str>,
-    pub cluster: Option<&'a str>,
-}
-
-#[derive(Clone, Copy)]
-pub struct Destination<'a> {
+    pub source: SocketAddr,
     /// Outbound: whom we dialled. Inbound: the pod's address with the port the tunnel came to.
-    pub address: SocketAddr,
-    /// The target inside the tunnel, `ip:port` or `host:port`.
-    pub hbone_address: Option<&'a dyn Display>,
-    pub service: Option<&'a str>,
+    pub destination: SocketAddr,
+    /// The target inside the tunnel, `ip:port` or `host:port`; [`Value::Absent`] without one.
+    pub hbone_address: Value<'a>,
+    pub parties: &'a Parties,
+}
+
+/// Who is connected: the fields that all connections of a pair have in common, rendered once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parties {
+    /// Those between the two addresses.
+    source: Box<str>,
+    /// Those behind the target.
+    destination: Box<str>,
+    format: Format,
+}
+
+/// One side of a pair. Names that are not known are left out.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Party<'a> {
+    /// The pod's name; failing that, the canonical service.
     pub workload: Option<&'a str>,
     pub namespace: Option<&'a str>,
     /// Only if the connection was mutual TLS.
@@ -75,45 +73,69 @@ impl Line<'_> {
 
     /// Appends the `connection complete` line.
     pub fn complete(&self, end: &End<'_>, at: SystemTime, format: Format, out: &mut String) {
-        let duration = format!("{}ms", end.duration.as_millis());
-        let mut fields = [("", Value::Absent); NAMES + 4];
-        fields[..NAMES].copy_from_slice(&self.names());
-        fields[NAMES..].copy_from_slice(&[
+        debug_assert_eq!(self.parties.format, format);
+        let [source, names, destination, target, more] = self.names();
+        let fields = [
+            source,
+            names,
+            destination,
+            target,
+            more,
             ("bytes_sent", Value::Number(end.bytes_sent)),
             ("bytes_recv", Value::Number(end.bytes_received)),
-            ("duration", Value::Text(&duration)),
+            ("duration", Value::Milliseconds(end.duration)),
             ("error", end.error.into()),
-        ]);
-        let level = end.level();
-        record(at, level, "connection complete", &fields).write(format, out);
+        ];
+        record(at, end.level(), "connection complete", &fields).write(format, out);
     }
 
     /// Appends the `connection opened` line.
     pub fn opened(&self, at: SystemTime, format: Format, out: &mut String) {
+        debug_assert_eq!(self.parties.format, format);
         let names = self.names();
         record(at, Self::OPENED, "connection opened", &names).write(format, out);
     }
 
-    fn names(&self) -> [(&'static str, Value<'_>); NAMES] {
-        let (source, destination) = (&self.source, &self.destination);
+    fn names(&self) -> [(&'static str, Value<'_>); 5] {
         [
-            ("src.addr", Value::Address(source.address)),
+            ("src.addr", Value::Address(self.source)),
+            ("", Value::Rendered(&self.parties.source)),
+            ("dst.addr", Value::Address(self.destination)),
+            ("dst.hbone_addr", self.hbone_address),
+            ("", Value::Rendered(&self.parties.destination)),
+        ]
+    }
+}
+
+impl Parties {
+    /// Renders both sides in the format of the log that will hold the lines.
+    #[must_use]
+    pub fn render(
+        source: &Party<'_>,
+        destination: &Party<'_>,
+        service: Option<&str>,
+        direction: Direction,
+        format: Format,
+    ) -> Self {
+        let source = [
             ("src.workload", source.workload.into()),
             ("src.namespace", source.namespace.into()),
             ("src.identity", source.identity.into()),
             ("src.cluster", source.cluster.into()),
-            ("dst.addr", Value::Address(destination.address)),
-            (
-                "dst.hbone_addr",
-                destination.hbone_address.map_or(Value::Absent, Value::Bare),
-            ),
-            ("dst.service", destination.service.into()),
+        ];
+        let destination = [
+            ("dst.service", service.into()),
             ("dst.workload", destination.workload.into()),
             ("dst.namespace", destination.namespace.into()),
             ("dst.identity", destination.identity.into()),
             ("dst.cluster", destination.cluster.into()),
-            ("direction", Value::Text(self.direction.as_str())),
-        ]
+            ("direction", Value::Text(direction.as_str())),
+        ];
+        Self {
+            source: render(&source, format).into(),
+            destination: render(&destination, format).into(),
+            format,
+        }
     }
 }
 
@@ -121,10 +143,13 @@ impl End<'_> {
     /// Failures are errors, all else is information.
     #[must_use]
     pub fn level(&self) -> Level {
-        match self.error {
-            None => Level::Info,
-            Some(_) => Level::Error,
-        }
+        Self::level_of(self.error.is_some())
+    }
+
+    /// The same before there is an end: ask before making one.
+    #[must_use]
+    pub fn level_of(failed: bool) -> Level {
+        if failed { Level::Error } else { Level::Info }
     }
 }
 
@@ -172,9 +197,6 @@ fn record<'a>(
 
 /// The log target of these lines, for filters.
 pub const TARGET: &str = "access";
-
-/// Fields from `src.addr` to `direction`.
-const NAMES: usize = 13;
 
 #[cfg(test)]
 mod tests;

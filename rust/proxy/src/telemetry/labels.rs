@@ -1,12 +1,9 @@
 //! The labels of the TCP metrics: who talked to whom, in the order that dashboards and peers know.
 //!
-//! Borrowed strings in, one owned key out; nothing here knows the mesh. `traffic.rs` counts under the key.
+//! Borrowed strings in, one text out, as the exposition shows it: written once for each label set, copied by every
+//! scrape. Nothing here knows the mesh; `traffic.rs` counts under the text.
 
-use std::fmt;
-
-use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder};
-
-use super::flag::ResponseFlag;
+use std::sync::Arc;
 
 /// Everything but the response flag. Empty strings become `unknown`.
 #[derive(Clone, Copy, Debug)]
@@ -76,25 +73,53 @@ impl SecurityPolicy {
 }
 
 impl Labels<'_> {
-    /// Everything that tells this label set from another, in one string: the values of [`NAMES`].
-    pub(super) fn key(&self) -> String {
-        let mut key = String::with_capacity(512);
-        key.push_str(self.reporter.as_str());
-        push_workload(&mut key, &self.source);
-        for value in [
+    /// What stands between the braces of a sample, but for the flag. It also tells this label set from any other:
+    /// values are escaped, so no two sets have one text.
+    pub(super) fn text(&self) -> LabelText {
+        let mut text = String::with_capacity(TYPICAL_TEXT);
+        push(&mut text, "reporter", self.reporter.as_str(), MAX_VALUE);
+        push_workload(&mut text, &SOURCE, &self.source);
+        let service = [
             self.service.hostname,
             self.service.namespace,
             self.service.name,
-        ] {
-            push(&mut key, value, MAX_VALUE);
+        ];
+        for (name, value) in SERVICE.iter().zip(service) {
+            push(&mut text, name, value, MAX_VALUE);
         }
-        push_workload(&mut key, &self.destination);
-        push(&mut key, self.security_policy.as_str(), MAX_VALUE);
-        for side in [&self.source, &self.destination] {
-            push(&mut key, side.region, MAX_VALUE);
-            push(&mut key, side.zone, MAX_VALUE);
+        push_workload(&mut text, &DESTINATION, &self.destination);
+        push(&mut text, "request_protocol", "tcp", MAX_VALUE);
+        text.push_str(",response_flags=\"");
+        let flag_at = text.len();
+        text.push('"');
+        let policy = self.security_policy.as_str();
+        push(&mut text, "connection_security_policy", policy, MAX_VALUE);
+        push(&mut text, "source_region", self.source.region, MAX_VALUE);
+        push(&mut text, "source_zone", self.source.zone, MAX_VALUE);
+        let destination = &self.destination;
+        push(
+            &mut text,
+            "destination_region",
+            destination.region,
+            MAX_VALUE,
+        );
+        push(&mut text, "destination_zone", destination.zone, MAX_VALUE);
+        LabelText {
+            text: text.into(),
+            flag_at,
         }
-        key
+    }
+
+    /// Nothing is known.
+    #[cfg(test)]
+    pub(crate) fn nobody() -> Labels<'static> {
+        Labels {
+            reporter: Reporter::Source,
+            source: SideLabels::default(),
+            destination: SideLabels::default(),
+            service: ServiceLabels::default(),
+            security_policy: SecurityPolicy::Unknown,
+        }
     }
 
     /// The set that takes the place of all those for which there is no room.
@@ -125,36 +150,62 @@ impl Labels<'_> {
     }
 }
 
-fn push_workload(key: &mut String, side: &SideLabels<'_>) {
-    push(key, side.workload, MAX_VALUE);
-    push(key, side.canonical_service, MAX_VALUE);
-    push(key, side.canonical_revision, MAX_VALUE);
-    push(key, side.namespace, MAX_VALUE);
-    push(key, side.principal, MAX_PRINCIPAL);
-    push(key, side.app, MAX_VALUE);
-    push(key, side.version, MAX_VALUE);
-    push(key, side.cluster, MAX_VALUE);
+/// Rendered labels with a gap where the flag belongs.
+#[derive(Clone, Debug)]
+pub(super) struct LabelText {
+    text: Arc<str>,
+    flag_at: usize,
 }
 
-/// Control characters have no business in a label; one of them is our separator.
-fn push(key: &mut String, value: &str, longest: usize) {
-    key.push(SEPARATOR);
-    if value.is_empty() {
-        key.push_str("unknown");
-        return;
+impl LabelText {
+    pub(super) fn as_str(&self) -> &Arc<str> {
+        &self.text
     }
+
+    /// What stands before and behind the flag.
+    pub(super) fn around_flag(&self) -> (&str, &str) {
+        self.text.split_at(self.flag_at)
+    }
+}
+
+fn push_workload(text: &mut String, names: &[&str; 8], side: &SideLabels<'_>) {
+    let values = [
+        (side.workload, MAX_VALUE),
+        (side.canonical_service, MAX_VALUE),
+        (side.canonical_revision, MAX_VALUE),
+        (side.namespace, MAX_VALUE),
+        (side.principal, MAX_PRINCIPAL),
+        (side.app, MAX_VALUE),
+        (side.version, MAX_VALUE),
+        (side.cluster, MAX_VALUE),
+    ];
+    for (name, (value, longest)) in names.iter().zip(values) {
+        push(text, name, value, longest);
+    }
+}
+
+/// Appends one label. Control characters have no business in a value; quotes and backslashes are escaped.
+fn push(text: &mut String, name: &str, value: &str, longest: usize) {
+    if !text.is_empty() {
+        text.push(',');
+    }
+    text.push_str(name);
+    text.push_str("=\"");
+    let value = if value.is_empty() { UNKNOWN } else { value };
     let value = &value[..floor_char_boundary(value, longest)];
-    if value.bytes().any(|byte| byte.is_ascii_control()) {
-        key.extend(value.chars().map(|c| {
-            if c.is_ascii_control() {
-                char::REPLACEMENT_CHARACTER
-            } else {
-                c
+    let special = |byte: u8| byte.is_ascii_control() || matches!(byte, b'"' | b'\\');
+    if value.bytes().any(special) {
+        for c in value.chars() {
+            match c {
+                '"' | '\\' => text.extend(['\\', c]),
+                _ if c.is_ascii_control() => text.push(char::REPLACEMENT_CHARACTER),
+                _ => text.push(c),
             }
-        }));
+        }
     } else {
-        key.push_str(value);
+        text.push_str(value);
     }
+    text.push('"');
 }
 
 /// `str::floor_char_boundary` is newer than our oldest compiler.
@@ -168,34 +219,8 @@ fn floor_char_boundary(text: &str, index: usize) -> usize {
         .unwrap_or(0)
 }
 
-/// A key with its flag, as a label set of the exposition.
-pub(super) struct Rendered<'a> {
-    pub(super) key: &'a str,
-    pub(super) flag: ResponseFlag,
-}
-
-impl EncodeLabelSet for Rendered<'_> {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        for (name, value) in NAMES.iter().zip(self.key.split(SEPARATOR)) {
-            if *name == FLAG_STANDS_BEFORE {
-                ("request_protocol", "tcp").encode(encoder.encode_label())?;
-                ("response_flags", self.flag.as_str()).encode(encoder.encode_label())?;
-            }
-            (*name, value).encode(encoder.encode_label())?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for Rendered<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} {}", self.key, self.flag.as_str())
-    }
-}
-
-/// Names of the values in a key, in order (spec/dataplane.md §16).
-const NAMES: [&str; 25] = [
-    "reporter",
+// Names in the order of the exposition (spec/dataplane.md §16).
+const SOURCE: [&str; 8] = [
     "source_workload",
     "source_canonical_service",
     "source_canonical_revision",
@@ -204,9 +229,13 @@ const NAMES: [&str; 25] = [
     "source_app",
     "source_version",
     "source_cluster",
+];
+const SERVICE: [&str; 3] = [
     "destination_service",
     "destination_service_namespace",
     "destination_service_name",
+];
+const DESTINATION: [&str; 8] = [
     "destination_workload",
     "destination_canonical_service",
     "destination_canonical_revision",
@@ -215,17 +244,9 @@ const NAMES: [&str; 25] = [
     "destination_app",
     "destination_version",
     "destination_cluster",
-    FLAG_STANDS_BEFORE,
-    "source_region",
-    "source_zone",
-    "destination_region",
-    "destination_zone",
 ];
-const FLAG_STANDS_BEFORE: &str = "connection_security_policy";
 
-/// ASCII unit separator.
-const SEPARATOR: char = '\u{1f}';
-
+const UNKNOWN: &str = "unknown";
 const OVERFLOW: &str = "overflow";
 
 /// A DNS name has 253 characters, all other honest values have less. Longer ones come from a peer that means
@@ -233,6 +254,8 @@ const OVERFLOW: &str = "overflow";
 const MAX_VALUE: usize = 256;
 /// Trust domain, namespace and service account at their longest: 255 + 63 + 253, and the words between.
 const MAX_PRINCIPAL: usize = 600;
+/// Names alone have 570 bytes, the values of the recorded mesh 300.
+const TYPICAL_TEXT: usize = 1024;
 
 #[cfg(test)]
 mod tests;

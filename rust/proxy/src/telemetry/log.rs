@@ -107,6 +107,12 @@ impl Logger {
         self.0.filter.load().allows(level, target)
     }
 
+    /// How its lines are written.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        self.0.format
+    }
+
     /// Exchanges the filter of the running log.
     pub fn set_filter(&self, filter: Filter) {
         self.0.filter.store(Arc::new(filter));

@@ -4,12 +4,14 @@
 //! traffic never waits for any of it.
 
 pub mod access_log;
+mod exposition;
 mod flag;
 mod labels;
 pub mod log;
 pub mod metrics;
 mod process;
 pub mod readiness;
+mod recorder;
 pub mod stats;
 mod text;
 mod time;
@@ -17,5 +19,5 @@ mod traffic;
 
 pub use flag::ResponseFlag;
 pub use labels::{Labels, Reporter, SecurityPolicy, ServiceLabels, SideLabels};
+pub use recorder::{ConnectionMetrics, Recorder};
 pub use text::Value;
-pub use traffic::ConnectionMetrics;

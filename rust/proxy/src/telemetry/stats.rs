@@ -85,7 +85,8 @@ fn accepting(
     async move || listener.accept().await.map(|(stream, _)| stream)
 }
 
-/// Scrapes under way at once: at the series limit one is some 90 MB of text, held until it is sent.
+/// Scrapes under way at once: at the series limit one is some 90 MB of text, made as it is sent, but even its numbers
+/// are a few MB.
 const SCRAPES: usize = 4;
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use std::fmt::{self, Display, Write};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::log::{Format, Level};
 use super::time::Timestamp;
@@ -15,7 +16,11 @@ pub enum Value<'a> {
     Address(SocketAddr),
     /// Likewise, for what has no type of its own; quoted after all if it is not one plain word.
     Bare(&'a dyn Display),
+    /// Whole milliseconds with their unit, quoted in both.
+    Milliseconds(Duration),
     Number(u64),
+    /// Fields that [`render`] has made; their name is not looked at.
+    Rendered(&'a str),
     /// Quoted and escaped in both.
     Text(&'a str),
 }
@@ -56,10 +61,8 @@ impl Record<'_> {
             out.push(separator);
         }
         for (name, value) in self.fields {
-            if !matches!(value, Value::Absent) {
-                write!(out, "{separator}{name}=")?;
+            if value.write_plain_field(separator, name, out)? {
                 separator = ' ';
-                value.write_plain(out)?;
             }
         }
         Ok(())
@@ -79,20 +82,60 @@ impl Record<'_> {
         write!(out, r#""{prefix}{}","message":"#, self.target)?;
         Escaped(self.message).write_json(out)?;
         for (name, value) in self.fields {
-            if !matches!(value, Value::Absent) {
-                write!(out, r#","{name}":"#)?;
-                value.write_json(out)?;
-            }
+            value.write_json_field(name, out)?;
         }
         out.write_char('}')
     }
 }
 
+/// Fields as they stand in the middle of a line, to be written into many lines.
+pub(super) fn render(fields: &[(&str, Value<'_>)], format: Format) -> String {
+    let mut out = String::new();
+    let result = fields.iter().try_for_each(|(name, value)| match format {
+        Format::Json => value.write_json_field(name, &mut out),
+        Format::Plain => value.write_plain_field(' ', name, &mut out).map(drop),
+    });
+    debug_assert!(result.is_ok(), "only a broken Display can fail here");
+    out
+}
+
 impl Value<'_> {
+    /// Says whether there was anything to write.
+    fn write_plain_field(
+        &self,
+        separator: char,
+        name: &str,
+        out: &mut String,
+    ) -> Result<bool, fmt::Error> {
+        match self {
+            Value::Absent => return Ok(false),
+            Value::Rendered(fields) => out.push_str(fields),
+            _ => {
+                out.push(separator);
+                out.extend([name, "="]);
+                self.write_plain(out)?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn write_json_field(&self, name: &str, out: &mut String) -> fmt::Result {
+        match self {
+            Value::Absent => Ok(()),
+            Value::Rendered(fields) => out.write_str(fields),
+            _ => {
+                out.extend([",\"", name, "\":"]);
+                self.write_json(out)
+            }
+        }
+    }
+
     fn write_plain(&self, out: &mut String) -> fmt::Result {
         match self {
             Value::Absent => Ok(()),
             Value::Address(address) => write!(out, "{address}"),
+            Value::Milliseconds(duration) => write!(out, r#""{}ms""#, duration.as_millis()),
+            Value::Rendered(fields) => out.write_str(fields),
             Value::Bare(value) => {
                 let text = value.to_string();
                 if is_plain_word(&text) {
@@ -110,6 +153,8 @@ impl Value<'_> {
         match self {
             Value::Absent => Ok(()),
             Value::Address(address) => write!(out, r#""{address}""#),
+            Value::Milliseconds(duration) => write!(out, r#""{}ms""#, duration.as_millis()),
+            Value::Rendered(fields) => out.write_str(fields),
             Value::Bare(value) => Escaped(&value.to_string()).write_json(out),
             Value::Number(number) => write!(out, "{number}"),
             Value::Text(text) => Escaped(text).write_json(out),

@@ -1,55 +1,88 @@
-//! The five TCP families: one record of counters per label set, shared by all connections that have it.
+//! What the five TCP families count: one record for each label set, in it one set of counters for each thread.
 //!
-//! A connection looks its record up once; from then on counting is an addition. Label values come from peers,
-//! so the number of records is bounded: whoever comes after the last one is counted as `overflow`.
+//! A counter has one writer, its thread (`recorder.rs`), so that counting is an addition and touches no other
+//! thread's memory; a scrape adds up. Label values come from peers, so the number of records is bounded: whoever
+//! comes after the last one is counted as `overflow`.
 
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock};
-
-use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
-use prometheus_client::metrics::MetricType;
+use std::mem;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::flag::ResponseFlag;
-use super::labels::{Labels, Rendered, Reporter, SecurityPolicy};
+use super::labels::{LabelText, Labels, Reporter, SecurityPolicy};
 
 /// All label sets seen so far.
 pub(super) struct Traffic {
-    ordinary: RwLock<HashMap<Arc<str>, Arc<Series>>>,
+    ordinary: RwLock<Known>,
     /// At most four: two reporters, two security policies.
-    overflow: RwLock<HashMap<Arc<str>, Arc<Series>>>,
+    overflow: RwLock<Known>,
     limit: usize,
     /// Label sets times the flags they ended with: the closed family has more series than the others.
     closed_series: AtomicUsize,
     overflowed: AtomicU64,
 }
 
-/// The counters of one label set.
-#[derive(Debug)]
-struct Series {
-    key: Arc<str>,
-    opened: AtomicU64,
-    received: AtomicU64,
-    sent: AtomicU64,
-    /// By flag. What failed is what closed with a flag other than `-`, so it needs no counter of its own.
-    closed: [AtomicU64; ResponseFlag::ALL.len()],
+/// In the order in which they came, which is that of every scrape.
+#[derive(Default)]
+struct Known {
+    index: HashMap<Arc<str>, usize>,
+    all: Vec<Arc<Series>>,
 }
 
-/// One connection's counters. Dropped without [`ConnectionMetrics::close`], it counts as closed without failure:
-/// so ends a connection that draining cuts.
+/// One label set.
 #[derive(Debug)]
-pub struct ConnectionMetrics {
-    traffic: Arc<Traffic>,
-    series: Arc<Series>,
-    /// Which of the overflow sets takes a close for which there is no room.
-    overflow: OverflowKind,
-    closed: Cell<bool>,
+pub(super) struct Series {
+    labels: LabelText,
+    /// One for each thread that has counted here. They stay when the thread ends, so nothing is ever taken back;
+    /// whoever takes over its place in the numbering goes on with them.
+    counters: Mutex<Vec<(Hand, Arc<Counters>)>>,
+    /// Flags for which there was room, one bit each.
+    admitted: AtomicU8,
+}
+
+/// A thread's place in the numbering of those who count.
+pub(super) type Hand = usize;
+
+/// What one thread has counted under one label set. Only that thread writes.
+#[derive(Debug, Default)]
+#[repr(align(64))] // two whole cache lines: no thread's counting disturbs another's
+pub(super) struct Counters {
+    pub(super) opened: Counter,
+    pub(super) received: Counter,
+    pub(super) sent: Counter,
+    /// By flag. What failed is what closed with a flag other than `-`, so it needs no counter of its own.
+    pub(super) closed: [Counter; ResponseFlag::ALL.len()],
+}
+
+/// A number with one writer and any number of readers.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    /// For the one writer: no locked instruction, as nobody else adds.
+    pub(super) fn add(&self, count: u64) {
+        let next = self.0.load(Relaxed).wrapping_add(count);
+        self.0.store(next, Release); // whoever sees an end sees the beginning
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Acquire)
+    }
 }
 
 /// What is kept of a label set for which there is no room.
-type OverflowKind = (Reporter, SecurityPolicy);
+pub(super) type OverflowKind = (Reporter, SecurityPolicy);
+
+/// A record as its thread holds it.
+pub(super) struct Found {
+    pub(super) series: Arc<Series>,
+    pub(super) counters: Arc<Counters>,
+    /// There was no room: these are the counters of `overflow`.
+    pub(super) overflowing: bool,
+}
 
 impl Traffic {
     pub(super) fn new(limit: usize) -> Self {
@@ -62,19 +95,36 @@ impl Traffic {
         }
     }
 
-    /// Counts a connection as opened and hands out its counters.
-    pub(super) fn open(self: &Arc<Self>, labels: &Labels<'_>) -> ConnectionMetrics {
-        let overflow = (labels.reporter, labels.security_policy);
-        let series = self
-            .find(&labels.key())
-            .unwrap_or_else(|| self.overflowing(overflow));
-        series.opened.fetch_add(1, Relaxed);
-        ConnectionMetrics {
-            traffic: Arc::clone(self),
-            series,
-            overflow,
-            closed: Cell::new(false),
+    /// A thread's counters of a label set; those of `overflow` if there is no room for another.
+    pub(super) fn find(&self, labels: &Labels<'_>, hand: Hand) -> Found {
+        let kind = (labels.reporter, labels.security_policy);
+        match self.ordinary(labels.text()) {
+            Some(series) => Found {
+                counters: series.counters(hand),
+                series,
+                overflowing: false,
+            },
+            None => self.overflow(kind, hand),
         }
+    }
+
+    /// The counters that take what there is no room for.
+    pub(super) fn overflow(&self, (reporter, policy): OverflowKind, hand: Hand) -> Found {
+        let labels = Labels::overflow(reporter, policy).text();
+        let mut known = self
+            .overflow
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let series = known.entry(labels);
+        Found {
+            counters: series.counters(hand),
+            series,
+            overflowing: true,
+        }
+    }
+
+    pub(super) fn count_overflow(&self) {
+        self.overflowed.fetch_add(1, Relaxed);
     }
 
     /// Events counted as `overflow` because the families are full.
@@ -82,14 +132,32 @@ impl Traffic {
         self.overflowed.load(Relaxed)
     }
 
-    /// The record of a key, made if there is room.
-    fn find(&self, key: &str) -> Option<Arc<Series>> {
+    /// Whether a label set may have a series for this flag in the closed family; the first to ask takes the room.
+    pub(super) fn admits(&self, series: &Series, flag: ResponseFlag) -> bool {
+        let bit = 1 << (flag as u8);
+        if series.admitted.load(Relaxed) & bit != 0 {
+            return true;
+        }
+        let taken = self
+            .closed_series
+            .fetch_update(Relaxed, Relaxed, |count| {
+                (count < self.limit).then_some(count + 1)
+            })
+            .is_ok();
+        if taken && series.admitted.fetch_or(bit, Relaxed) & bit != 0 {
+            // Another thread was as fast: the series is one and needs the room once.
+            self.closed_series.fetch_sub(1, Relaxed);
+        }
+        taken
+    }
+
+    fn ordinary(&self, labels: LabelText) -> Option<Arc<Series>> {
         let known = self.ordinary.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(series) = known.get(key) {
-            return Some(Arc::clone(series));
+        if let Some(&index) = known.index.get(&**labels.as_str()) {
+            return Some(Arc::clone(&known.all[index]));
         }
         // Checked before asking for the write lock: a peer that invents labels must not make others wait.
-        if known.len() >= self.limit {
+        if known.all.len() >= self.limit {
             return None;
         }
         drop(known);
@@ -97,57 +165,21 @@ impl Traffic {
             .ordinary
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= self.limit && !known.contains_key(key) {
+        if known.all.len() >= self.limit && !known.index.contains_key(&**labels.as_str()) {
             return None;
         }
-        Some(entry(&mut known, key.into()))
+        Some(known.entry(labels))
     }
 
-    fn overflowing(&self, (reporter, policy): OverflowKind) -> Arc<Series> {
-        self.overflowed.fetch_add(1, Relaxed);
-        let key = Labels::overflow(reporter, policy).key();
-        let mut known = self
-            .overflow
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        entry(&mut known, key.into())
-    }
-
-    fn close(&self, series: &Series, overflow: OverflowKind, flag: ResponseFlag) {
-        let counter = &series.closed[flag as usize];
-        let is_new = counter.load(Relaxed) == 0;
-        if is_new && self.closed_series.fetch_add(1, Relaxed) >= self.limit {
-            self.overflowing(overflow).closed[flag as usize].fetch_add(1, Relaxed);
-        } else {
-            counter.fetch_add(1, Relaxed);
-        }
-    }
-
-    /// Pointers only, so that a scrape of many series holds the locks for a moment.
-    fn series(&self) -> Vec<Arc<Series>> {
+    /// Everything counted so far. Takes the locks for pointers only, so that a scrape of many series keeps nobody.
+    pub(super) fn totals(&self) -> Vec<Total> {
         let mut all = Vec::new();
         for known in [&self.ordinary, &self.overflow] {
             let known = known.read().unwrap_or_else(PoisonError::into_inner);
-            all.extend(known.values().cloned());
+            all.extend_from_slice(&known.all);
         }
-        all
+        all.iter().map(Total::of).collect()
     }
-
-    fn is_empty(&self) -> bool {
-        [&self.ordinary, &self.overflow].iter().all(|known| {
-            known
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .is_empty()
-        })
-    }
-}
-
-fn entry(known: &mut HashMap<Arc<str>, Arc<Series>>, key: Arc<str>) -> Arc<Series> {
-    let series = known
-        .entry(Arc::clone(&key))
-        .or_insert_with(|| Arc::new(Series::new(key)));
-    Arc::clone(series)
 }
 
 impl fmt::Debug for Traffic {
@@ -158,111 +190,76 @@ impl fmt::Debug for Traffic {
     }
 }
 
+impl Known {
+    fn entry(&mut self, labels: LabelText) -> Arc<Series> {
+        let next = self.all.len();
+        let index = *self
+            .index
+            .entry(Arc::clone(labels.as_str()))
+            .or_insert(next);
+        if index == next {
+            self.all.push(Arc::new(Series {
+                labels,
+                counters: Mutex::default(),
+                admitted: AtomicU8::new(0),
+            }));
+        }
+        Arc::clone(&self.all[index])
+    }
+}
+
 impl Series {
-    fn new(key: Arc<str>) -> Self {
-        Self {
-            key,
-            opened: AtomicU64::new(0),
-            received: AtomicU64::new(0),
-            sent: AtomicU64::new(0),
-            closed: [const { AtomicU64::new(0) }; ResponseFlag::ALL.len()],
+    fn counters(&self, hand: Hand) -> Arc<Counters> {
+        let mut all = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, counters)) = all.iter().find(|(owner, _)| *owner == hand) {
+            return Arc::clone(counters);
         }
+        let counters = Arc::new(Counters::default());
+        all.push((hand, Arc::clone(&counters)));
+        counters
     }
 }
 
-impl ConnectionMetrics {
-    /// Bytes that went downstream → upstream.
-    pub fn add_received(&self, bytes: u64) {
-        self.series.received.fetch_add(bytes, Relaxed);
-    }
-
-    /// Bytes that went upstream → downstream.
-    pub fn add_sent(&self, bytes: u64) {
-        self.series.sent.fetch_add(bytes, Relaxed);
-    }
-
-    /// Counts the end, and the failure if the flag is one. Only the first call counts.
-    pub fn close(&self, flag: ResponseFlag) {
-        if !self.closed.replace(true) {
-            self.traffic.close(&self.series, self.overflow, flag);
-        }
-    }
+/// A label set at the moment of a scrape.
+pub(super) struct Total {
+    labels: LabelText,
+    pub(super) opened: u64,
+    pub(super) received: u64,
+    pub(super) sent: u64,
+    pub(super) closed: [u64; ResponseFlag::ALL.len()],
 }
 
-impl Drop for ConnectionMetrics {
-    fn drop(&mut self) {
-        self.close(ResponseFlag::None);
-    }
-}
-
-/// One of the five families, as the registry sees it.
-#[derive(Debug)]
-pub(super) struct Family {
-    pub(super) traffic: Arc<Traffic>,
-    pub(super) kind: Kind,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Closed,
-    Failed,
-    Opened,
-    Received,
-    Sent,
-}
-
-impl Family {
-    fn ends(&self, series: &Series) -> impl Iterator<Item = (ResponseFlag, u64)> {
-        let failures_only = self.kind == Kind::Failed;
-        ResponseFlag::ALL
-            .into_iter()
-            .filter(move |flag| flag.is_failure() || !failures_only)
-            .map(|flag| (flag, series.closed[flag as usize].load(Relaxed)))
-            .filter(|(_, count)| *count > 0)
-    }
-}
-
-impl EncodeMetric for Family {
-    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        for series in self.traffic.series() {
-            let mut sample = |flag, count: u64| {
-                let key = &series.key;
-                let labels = Rendered { key, flag };
-                encoder
-                    .encode_family(&labels)?
-                    .encode_counter::<NoLabelSet, _, u64>(&count, None)
-            };
-            let alive = match self.kind {
-                Kind::Opened => &series.opened,
-                Kind::Received => &series.received,
-                Kind::Sent => &series.sent,
-                Kind::Closed | Kind::Failed => {
-                    for (flag, count) in self.ends(&series) {
-                        sample(flag, count)?;
-                    }
-                    continue;
-                }
-            };
-            if series.opened.load(Relaxed) > 0 {
-                sample(ResponseFlag::None, alive.load(Relaxed))?;
+impl Total {
+    fn of(series: &Arc<Series>) -> Self {
+        let mut total = Self {
+            labels: series.labels.clone(),
+            opened: 0,
+            received: 0,
+            sent: 0,
+            closed: [0; ResponseFlag::ALL.len()],
+        };
+        let all = series
+            .counters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for (_, counters) in &*all {
+            // Ends before beginnings: no scrape shows more connections closed than opened.
+            for (sum, closed) in total.closed.iter_mut().zip(&counters.closed) {
+                *sum += closed.get();
             }
+            total.received += counters.received.get();
+            total.sent += counters.sent.get();
+            total.opened += counters.opened.get();
         }
-        Ok(())
+        total
     }
 
-    fn metric_type(&self) -> MetricType {
-        MetricType::Counter
-    }
-
-    /// A family without samples is not shown at all, as upstream.
-    fn is_empty(&self) -> bool {
-        match self.kind {
-            Kind::Closed | Kind::Failed => !self
-                .traffic
-                .series()
-                .iter()
-                .any(|series| self.ends(series).next().is_some()),
-            Kind::Opened | Kind::Received | Kind::Sent => self.traffic.is_empty(),
-        }
+    /// The labels of its samples, before and behind the flag.
+    pub(super) fn labels(&self) -> (&str, &str) {
+        self.labels.around_flag()
     }
 }
+
+// One bit for each flag.
+const _: () = assert!(ResponseFlag::ALL.len() <= u8::BITS as usize);
+const _: () = assert!(mem::size_of::<Counters>() == 128);

@@ -10,33 +10,62 @@ fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
+const POD_A: Party<'static> = Party {
+    workload: Some("poda"),
+    namespace: Some("default"),
+    identity: Some("spiffe://cluster.local/ns/default/sa/sa-a"),
+    cluster: Some("Kubernetes"),
+};
+const POD_B: Party<'static> = Party {
+    workload: Some("podb"),
+    namespace: Some("default"),
+    identity: Some("spiffe://cluster.local/ns/default/sa/sa-b"),
+    cluster: Some("Kubernetes"),
+};
+
 /// A connection of the recorded mesh: pod a to pod b.
-fn line<'a>(source: &str, direction: Direction) -> Line<'a> {
-    Line {
-        source: Source {
-            address: address(source),
-            workload: Some("poda"),
-            namespace: Some("default"),
-            identity: Some("spiffe://cluster.local/ns/default/sa/sa-a"),
-            cluster: Some("Kubernetes"),
-        },
-        destination: Destination {
-            address: address("10.66.0.3:15008"),
-            hbone_address: Some(&"10.66.0.3:7300"),
-            service: None,
-            workload: Some("podb"),
-            namespace: Some("default"),
-            identity: Some("spiffe://cluster.local/ns/default/sa/sa-b"),
-            cluster: Some("Kubernetes"),
-        },
+struct Recorded<'a> {
+    source: &'a str,
+    destination: &'a str,
+    target: Option<&'a str>,
+    parties: (Party<'a>, Party<'a>),
+    service: Option<&'a str>,
+    direction: Direction,
+}
+
+fn recorded(source: &str, direction: Direction) -> Recorded<'_> {
+    Recorded {
+        source,
+        destination: "10.66.0.3:15008",
+        target: Some("10.66.0.3:7300"),
+        parties: (POD_A, POD_B),
+        service: None,
         direction,
     }
 }
 
-fn complete(line: &Line<'_>, end: &End<'_>, micros: u64, format: Format) -> String {
-    let mut out = String::new();
-    line.complete(end, at(micros), format, &mut out);
-    out
+impl Recorded<'_> {
+    fn write(&self, format: Format, write: impl FnOnce(&Line<'_>, &mut String)) -> String {
+        let (source, destination) = &self.parties;
+        let line = Line {
+            source: address(self.source),
+            destination: address(self.destination),
+            hbone_address: self
+                .target
+                .as_ref()
+                .map_or(Value::Absent, |target| Value::Bare(target)),
+            parties: &Parties::render(source, destination, self.service, self.direction, format),
+        };
+        let mut out = String::new();
+        write(&line, &mut out);
+        out
+    }
+}
+
+fn complete(recorded: &Recorded<'_>, end: &End<'_>, micros: u64, format: Format) -> String {
+    recorded.write(format, |line, out| {
+        line.complete(end, at(micros), format, out)
+    })
 }
 
 fn end(bytes_sent: u64, bytes_received: u64, millis: u64, error: Option<&str>) -> End<'_> {
@@ -52,8 +81,8 @@ fn end(bytes_sent: u64, bytes_received: u64, millis: u64, error: Option<&str>) -
 
 #[test]
 fn a_completed_connection_reads_as_upstream_writes_it() {
-    let mut with_service = line("10.66.0.2:8182", Direction::Outbound);
-    with_service.destination.service = Some("echo.default.svc.cluster.local");
+    let mut with_service = recorded("10.66.0.2:8182", Direction::Outbound);
+    with_service.service = Some("echo.default.svc.cluster.local");
     assert_eq!(
         complete(
             &with_service,
@@ -67,8 +96,8 @@ fn a_completed_connection_reads_as_upstream_writes_it() {
 
 #[test]
 fn a_failed_connection_is_an_error_and_says_why() {
-    let mut refused = line("10.66.0.2:63892", Direction::Inbound);
-    refused.destination.hbone_address = Some(&"10.66.0.3:7999");
+    let mut refused = recorded("10.66.0.2:63892", Direction::Inbound);
+    refused.target = Some("10.66.0.3:7999");
     let error = Some("connection failed: Connection refused (os error 111)");
     assert_eq!(
         complete(
@@ -83,20 +112,23 @@ fn a_failed_connection_is_an_error_and_says_why() {
 
 #[test]
 fn a_plaintext_connection_names_no_identity() {
-    let plain = Line {
-        source: Source {
-            identity: None,
-            ..line("10.66.0.2:43148", Direction::Outbound).source
-        },
-        destination: Destination {
-            address: address("10.66.0.1:18099"),
-            hbone_address: None,
-            service: None,
-            workload: Some("zt-b"),
-            namespace: Some("istio-system"),
-            identity: None,
-            cluster: Some("Kubernetes"),
-        },
+    let plain = Recorded {
+        source: "10.66.0.2:43148",
+        destination: "10.66.0.1:18099",
+        target: None,
+        parties: (
+            Party {
+                identity: None,
+                ..POD_A
+            },
+            Party {
+                workload: Some("zt-b"),
+                namespace: Some("istio-system"),
+                identity: None,
+                cluster: Some("Kubernetes"),
+            },
+        ),
+        service: None,
         direction: Direction::Outbound,
     };
     assert_eq!(
@@ -114,15 +146,15 @@ fn a_plaintext_connection_names_no_identity() {
 fn json_lines_read_as_upstream_writes_them() {
     assert_eq!(
         complete(
-            &line("10.66.0.2:61128", Direction::Outbound),
+            &recorded("10.66.0.2:61128", Direction::Outbound),
             &end(6, 5, 16, None),
             1_795_387_379_573_560,
             Format::Json
         ),
         r#"{"level":"info","time":"2026-11-22T22:42:59.573560Z","scope":"access","message":"connection complete","src.addr":"10.66.0.2:61128","src.workload":"poda","src.namespace":"default","src.identity":"spiffe://cluster.local/ns/default/sa/sa-a","src.cluster":"Kubernetes","dst.addr":"10.66.0.3:15008","dst.hbone_addr":"10.66.0.3:7300","dst.workload":"podb","dst.namespace":"default","dst.identity":"spiffe://cluster.local/ns/default/sa/sa-b","dst.cluster":"Kubernetes","direction":"outbound","bytes_sent":6,"bytes_recv":5,"duration":"16ms"}"#.to_owned() + "\n"
     );
-    let mut refused = line("10.66.0.2:19422", Direction::Outbound);
-    refused.destination.hbone_address = Some(&"10.66.0.3:7999");
+    let mut refused = recorded("10.66.0.2:19422", Direction::Outbound);
+    refused.target = Some("10.66.0.3:7999");
     assert_eq!(
         complete(
             &refused,
@@ -136,8 +168,10 @@ fn json_lines_read_as_upstream_writes_them() {
 
 #[test]
 fn an_opened_connection_has_neither_bytes_nor_duration() {
-    let mut out = String::new();
-    line("10.66.0.2:1", Direction::Inbound).opened(at(0), Format::Plain, &mut out);
+    let inbound = recorded("10.66.0.2:1", Direction::Inbound);
+    let out = inbound.write(Format::Plain, |line, out| {
+        line.opened(at(0), Format::Plain, out)
+    });
     assert!(
         out.starts_with("1970-01-01T00:00:00.000000Z\tdebug\taccess\tconnection opened\tsrc.addr=")
     );
@@ -162,9 +196,38 @@ fn an_early_denial_knows_addresses_direction_and_error_only() {
 
 #[test]
 fn a_hostile_host_in_the_target_stays_one_field() {
-    let mut evil = line("10.66.0.2:1", Direction::Inbound);
-    evil.destination.hbone_address = Some(&"web dst.identity=\"x\"\n:80");
+    let mut evil = recorded("10.66.0.2:1", Direction::Inbound);
+    evil.target = Some("web dst.identity=\"x\"\n:80");
     let text = complete(&evil, &end(0, 0, 0, None), 0, Format::Plain);
     assert!(text.contains(" dst.hbone_addr=\"web dst.identity=\\\"x\\\"\\n:80\" dst.workload="));
     assert_eq!(text.matches('\n').count(), 1);
+}
+
+#[test]
+fn an_address_reads_as_its_text_would() {
+    for format in [Format::Plain, Format::Json] {
+        let recorded = recorded("10.66.0.2:1", Direction::Inbound);
+        let as_text = complete(&recorded, &end(1, 2, 3, None), 0, format);
+        let as_address = recorded.write(format, |line, out| {
+            let line = Line {
+                hbone_address: Value::Address(address("10.66.0.3:7300")),
+                ..*line
+            };
+            line.complete(&end(1, 2, 3, None), at(0), format, out);
+        });
+        assert_eq!(as_text, as_address);
+    }
+}
+
+#[test]
+fn a_name_of_a_peers_choice_stays_one_field_in_both_formats() {
+    let mut evil = recorded("10.66.0.2:1", Direction::Inbound);
+    evil.parties.0.workload = Some("x\" dst.identity=\"y\n\u{202e}");
+    let plain = complete(&evil, &end(0, 0, 0, None), 0, Format::Plain);
+    assert!(plain.contains(r#" src.workload="x\" dst.identity=\"y\n\u{202e}" src.namespace="#));
+    assert_eq!(plain.matches('\n').count(), 1);
+    let json = complete(&evil, &end(0, 0, 0, None), 0, Format::Json);
+    let line: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(line["src.workload"], "x\" dst.identity=\"y\n\u{202e}");
+    assert_eq!(json.matches('\n').count(), 1);
 }

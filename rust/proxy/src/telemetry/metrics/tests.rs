@@ -1,8 +1,19 @@
 use super::*;
-use crate::telemetry::{ResponseFlag, SecurityPolicy, ServiceLabels, SideLabels};
+use crate::telemetry::{
+    ConnectionMetrics, Labels, Reporter, ResponseFlag, SecurityPolicy, ServiceLabels, SideLabels,
+};
+
+mod oracle;
 
 fn metrics(limit: usize) -> Metrics {
     Metrics::with_limit("1.2.3", Arc::default(), limit)
+}
+
+/// A connection of these labels, opened.
+fn opened(recorder: &Recorder, labels: &Labels<'_>) -> ConnectionMetrics {
+    let connections = recorder.connections(labels);
+    connections.open();
+    connections
 }
 
 /// A connection of the recorded mesh: pod a to the service echo, answered by pod b.
@@ -73,8 +84,9 @@ fn value(text: &str, name: &str) -> u64 {
 #[test]
 fn the_exposition_of_a_connection_is_that_of_the_recording() {
     let metrics = metrics(MAX_SERIES);
-    let _socket = metrics.socket(Reporter::Source);
-    let connection = metrics.connection(&recorded());
+    let recorder = metrics.recorder();
+    let _socket = recorder.socket(Reporter::Source);
+    let connection = opened(&recorder, &recorded());
     connection.add_received(6);
     connection.add_sent(2);
     connection.add_sent(3);
@@ -114,8 +126,9 @@ istio_tcp_sockets_open{{reporter="source"}} 1
 #[test]
 fn a_failure_counts_as_closed_and_as_failed_with_its_flag() {
     let metrics = metrics(MAX_SERIES);
+    let recorder = metrics.recorder();
     for flag in ResponseFlag::ALL {
-        metrics.connection(&recorded()).close(flag);
+        opened(&recorder, &recorded()).close(flag);
     }
     let text = metrics.encode();
     assert_eq!(value(&text, "istio_tcp_connections_opened_total"), 8);
@@ -143,29 +156,10 @@ fn a_failure_counts_as_closed_and_as_failed_with_its_flag() {
 }
 
 #[test]
-fn a_connection_ends_once() {
-    let metrics = metrics(MAX_SERIES);
-    let connection = metrics.connection(&recorded());
-    connection.close(ResponseFlag::Deny);
-    connection.close(ResponseFlag::Connect);
-    drop(connection);
-    drop(metrics.connection(&recorded())); // cut by draining
-    let closed = samples(&metrics.encode(), "istio_tcp_connections_closed_total");
-    let flags = |flag: &str| {
-        closed
-            .iter()
-            .filter(|sample| sample.contains(flag) && sample.ends_with(" 1"))
-            .count()
-    };
-    assert_eq!(closed.len(), 2, "{closed:?}");
-    assert_eq!(flags(r#"response_flags="DENY""#), 1);
-    assert_eq!(flags(r#"response_flags="-""#), 1);
-}
-
-#[test]
 fn bytes_show_while_the_connection_is_open() {
     let metrics = metrics(MAX_SERIES);
-    let connection = metrics.connection(&recorded());
+    let recorder = metrics.recorder();
+    let connection = opened(&recorder, &recorded());
     let text = metrics.encode();
     assert_eq!(samples(&text, "istio_tcp_received_bytes_total").len(), 1);
     assert_eq!(value(&text, "istio_tcp_received_bytes_total"), 0);
@@ -186,9 +180,10 @@ fn families_without_samples_are_not_shown() {
 #[test]
 fn past_the_limit_every_family_counts_in_overflow() {
     let metrics = metrics(3);
+    let recorder = metrics.recorder();
     for number in 0..50 {
         let name = format!("workload-{number}");
-        let connection = metrics.connection(&from(&name));
+        let connection = opened(&recorder, &from(&name));
         connection.add_received(10);
         connection.close(ResponseFlag::ALL[number % 8]);
     }
@@ -220,9 +215,10 @@ fn past_the_limit_every_family_counts_in_overflow() {
 #[test]
 fn a_known_label_set_is_still_counted_when_full() {
     let metrics = metrics(1);
-    let _first = metrics.connection(&from("known"));
-    let _other = metrics.connection(&from("other"));
-    let _again = metrics.connection(&from("known"));
+    let recorder = metrics.recorder();
+    for name in ["known", "other", "known"] {
+        opened(&recorder, &from(name));
+    }
     let text = metrics.encode();
     let known = samples(&text, "istio_tcp_connections_opened_total")
         .into_iter()
@@ -234,12 +230,15 @@ fn a_known_label_set_is_still_counted_when_full() {
 #[test]
 fn guards_hold_gauges_while_they_live() {
     let metrics = metrics(MAX_SERIES);
-    let socket = metrics.socket(Reporter::Destination);
+    let recorders = [metrics.recorder(), metrics.recorder()];
+    let sockets = recorders
+        .each_ref()
+        .map(|recorder| recorder.socket(Reporter::Destination));
     let tunnels = [metrics.tunnel(Side::Inbound), metrics.tunnel(Side::Inbound)];
     let text = metrics.encode();
-    assert_eq!(value(&text, "istio_tcp_sockets_open"), 1);
+    assert_eq!(value(&text, "istio_tcp_sockets_open"), 2);
     assert_eq!(value(&text, "ztunnel_tunnels_open"), 2);
-    drop((socket, tunnels));
+    drop((sockets, tunnels));
     let text = metrics.encode();
     assert_eq!(value(&text, "istio_tcp_sockets_open"), 0);
     assert_eq!(value(&text, "ztunnel_tunnels_open"), 0);
@@ -269,7 +268,8 @@ fn our_own_metrics_say_that_they_are_unstable() {
 #[test]
 fn labels_that_peers_choose_cannot_break_the_exposition() {
     let metrics = metrics(MAX_SERIES);
-    let _connection = metrics.connection(&from("a\"} 1\n# EOF\n\\\u{1f}x"));
+    let recorder = metrics.recorder();
+    opened(&recorder, &from("a\"} 1\n# EOF\n\\\u{1f}x"));
     let text = metrics.encode();
     assert_eq!(text.matches("# EOF\n").count(), 1);
     assert!(text.contains("source_workload=\"a\\\"} 1\u{fffd}# EOF\u{fffd}\\\\\u{fffd}x\","));
@@ -288,9 +288,12 @@ fn many_threads_counting_lose_nothing() {
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
+                let recorder = metrics.recorder();
                 for number in 0..1000 {
                     let name = format!("workload-{}", number % 20);
-                    metrics.connection(&from(&name)).add_sent(1);
+                    let connection = opened(&recorder, &from(&name));
+                    connection.add_sent(1);
+                    connection.close(ResponseFlag::None);
                 }
             });
         }
@@ -299,4 +302,64 @@ fn many_threads_counting_lose_nothing() {
     assert_eq!(value(&text, "istio_tcp_connections_opened_total"), 4000);
     assert_eq!(value(&text, "istio_tcp_connections_closed_total"), 4000);
     assert_eq!(value(&text, "istio_tcp_sent_bytes_total"), 4000);
+}
+
+#[test]
+fn what_an_ended_thread_counted_stays_and_its_place_is_taken_over() {
+    let metrics = metrics(MAX_SERIES);
+    for round in 1..=5 {
+        let recorder = metrics.recorder();
+        let connection = opened(&recorder, &recorded());
+        drop(recorder); // the connection outlives it
+        let other = metrics.recorder();
+        opened(&other, &recorded()).add_sent(1);
+        connection.add_sent(10);
+        connection.close(ResponseFlag::None);
+        let text = metrics.encode();
+        assert_eq!(
+            value(&text, "istio_tcp_connections_opened_total"),
+            2 * round
+        );
+        assert_eq!(value(&text, "istio_tcp_sent_bytes_total"), 11 * round);
+    }
+    assert_eq!(metrics.hands.count(), 2);
+}
+
+#[test]
+fn totals_never_go_back_while_threads_come_and_go() {
+    let metrics = metrics(MAX_SERIES);
+    let counting = AtomicU64::new(2);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..200 {
+                    let recorder = metrics.recorder();
+                    for number in 0..5 {
+                        let name = format!("workload-{number}");
+                        let connection = opened(&recorder, &from(&name));
+                        connection.add_received(7);
+                        connection.close(ResponseFlag::Connect);
+                    }
+                }
+                counting.fetch_sub(1, Relaxed);
+            });
+        }
+        let mut last = [0; 3];
+        while counting.load(Relaxed) > 0 {
+            let text = metrics.encode();
+            let now = [
+                "istio_tcp_connections_opened_total",
+                "istio_tcp_connections_closed_total",
+                "istio_tcp_received_bytes_total",
+            ]
+            .map(|name| value(&text, name));
+            assert!(last.iter().zip(now).all(|(last, now)| *last <= now));
+            assert!(now[1] <= now[0], "{now:?}");
+            last = now;
+        }
+    });
+    assert_eq!(
+        value(&metrics.encode(), "istio_tcp_received_bytes_total"),
+        2 * 200 * 5 * 7
+    );
 }

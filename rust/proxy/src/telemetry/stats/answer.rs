@@ -28,9 +28,9 @@ pub(super) async fn metrics<B>(
         return status(StatusCode::SERVICE_UNAVAILABLE);
     };
     let metrics = Arc::clone(metrics);
-    // On another thread: a large scrape must not keep a probe on this one waiting.
-    match tokio::task::spawn_blocking(move || metrics.encode()).await {
-        Ok(exposition) => text(StatusCode::OK, kind, Body::new(exposition).holding(turn)),
+    // On another thread: adding up a large node's counters must not keep a probe on this one waiting.
+    match tokio::task::spawn_blocking(move || metrics.scrape()).await {
+        Ok(scrape) => text(StatusCode::OK, kind, Body::scrape(scrape, turn)),
         Err(_) => status(StatusCode::INTERNAL_SERVER_ERROR),
     }
 }
@@ -45,11 +45,11 @@ pub(super) fn readiness<B>(readiness: &Readiness, request: &Request<B>) -> Respo
     }
     let missing = readiness.missing();
     if missing.is_empty() {
-        return text(StatusCode::OK, PLAIN, Body::new("ready\n"));
+        return text(StatusCode::OK, PLAIN, Body::text("ready\n"));
     }
     let missing: Vec<_> = missing.into_iter().collect();
     let body = format!("not ready, pending: {}\n", missing.join(", "));
-    text(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, Body::new(body))
+    text(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, Body::text(body))
 }
 
 /// Any entry counts, whatever its weight, as upstream.

@@ -8,26 +8,46 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 
-/// Text, and perhaps the turn that it took to make it.
+use crate::telemetry::metrics::Scrape;
+
+/// Text, or what becomes text as the reader takes it.
 #[derive(Default)]
 pub(super) struct Body {
-    rest: Bytes,
-    _turn: Option<OwnedSemaphorePermit>,
+    text: Bytes,
+    scrape: Option<(Scrape, OwnedSemaphorePermit)>,
+    /// Bytes still to be given.
+    left: usize,
 }
 
 impl Body {
-    pub(super) fn new(text: impl Into<Bytes>) -> Self {
+    pub(super) fn text(text: impl Into<Bytes>) -> Self {
+        let text = text.into();
         Self {
-            rest: text.into(),
-            _turn: None,
+            left: text.len(),
+            text,
+            scrape: None,
         }
     }
 
-    pub(super) fn holding(self, turn: OwnedSemaphorePermit) -> Self {
+    /// Keeps the turn that it took to make it until it is sent.
+    pub(super) fn scrape(scrape: Scrape, turn: OwnedSemaphorePermit) -> Self {
         Self {
-            _turn: Some(turn),
-            ..self
+            text: Bytes::new(),
+            left: scrape.total_bytes(),
+            scrape: Some((scrape, turn)),
         }
+    }
+
+    fn next(&mut self) -> Option<Bytes> {
+        if self.left == 0 {
+            return None;
+        }
+        let piece = match &mut self.scrape {
+            Some((scrape, _)) => scrape.next_piece()?.into(),
+            None => std::mem::take(&mut self.text),
+        };
+        self.left = self.left.saturating_sub(piece.len());
+        Some(piece)
     }
 }
 
@@ -35,25 +55,19 @@ impl hyper::body::Body for Body {
     type Data = Bytes;
     type Error = Infallible;
 
+    /// The connection asks for the next piece once its own buffer has room.
     fn poll_frame(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if self.rest.is_empty() {
-            return Poll::Ready(None);
-        }
-        let size = self.rest.len().min(PIECE);
-        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(size)))))
+        Poll::Ready(self.next().map(|piece| Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty()
+        self.left == 0
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.rest.len() as u64)
+        SizeHint::with_exact(self.left as u64)
     }
 }
-
-/// The connection asks for the next piece once its own buffer has room.
-const PIECE: usize = 64 * 1024;

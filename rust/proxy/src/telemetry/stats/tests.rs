@@ -194,8 +194,11 @@ fn open_metrics_is_named_to_those_who_ask_for_it() {
 
 #[test]
 fn a_large_exposition_arrives_whole() {
-    use crate::telemetry::{Labels, Reporter, SecurityPolicy, ServiceLabels, SideLabels};
+    use crate::telemetry::{
+        Labels, Reporter, ResponseFlag, SecurityPolicy, ServiceLabels, SideLabels,
+    };
     let server = Server::start(Heartbeats::new(0));
+    let recorder = server.state.metrics.recorder();
     for number in 0..1000 {
         let workload = &format!("workload-{number}");
         let labels = Labels {
@@ -208,7 +211,9 @@ fn a_large_exposition_arrives_whole() {
             service: ServiceLabels::default(),
             security_policy: SecurityPolicy::Unknown,
         };
-        drop(server.state.metrics.connection(&labels));
+        let connections = recorder.connections(&labels);
+        connections.open();
+        connections.close(ResponseFlag::None);
     }
     let answer = ask(server.metrics, &request("GET /metrics"));
     assert!(answer.len() > 2 << 20);
@@ -290,7 +295,7 @@ fn failed_accepts_do_not_end_the_server() {
             Some(errno) => Err(io::Error::from_raw_os_error(errno)),
             None => listener.accept().await.map(|(stream, _)| stream),
         };
-        let answer = |_| std::future::ready(hyper::Response::new(body::Body::new("here\n")));
+        let answer = |_| std::future::ready(hyper::Response::new(body::Body::text("here\n")));
         let client = async {
             let answer = tokio::task::spawn_blocking(move || client.join().unwrap()).await;
             drop(stop);
