@@ -11,10 +11,13 @@ from ztunnel import __version__
 from ztunnel.cli import EXIT_FAILURE
 from ztunnel.errors import InvalidFile, ZtunnelError
 from ztunnel.fields import fields
+from ztunnel.settings import IstioCaSettings
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
+
+    from ztunnel.environment.proxy import ProxySettings
 
 # As near to the start of the program as Python lets us look.
 STARTED = time.monotonic()
@@ -61,6 +64,14 @@ def run(arguments: argparse.Namespace) -> int:
     return EXIT_FAILURE
 
 
+def _about(settings: ProxySettings) -> dict[str, dict[str, object]]:
+    """What the data plane is not told."""
+    mesh = "inline" if isinstance(settings.mesh, str) else settings.mesh
+    ca = settings.node.ca
+    endpoint = ca.endpoint if isinstance(ca, IstioCaSettings) else None
+    return fields(ca=endpoint, mesh=mesh, node=settings.node_name, drain_s=settings.node.drain)
+
+
 def _serve(environ: Mapping[str, str]) -> int:
     import asyncio
     import logging
@@ -80,7 +91,7 @@ def _serve(environ: Mapping[str, str]) -> int:
     log = logging.getLogger(__name__)
     log.info("version: %s", __version__, extra=fields(mode="dedicated"))
     native = settings.node.to_native(settings.service_account).decode()
-    log.info("running with config: %s", native)
+    log.info("running with config: %s", native, extra=_about(settings))
     if settings.not_built:
         names = " ".join(settings.not_built)
         log.warning("without effect, as they are not built yet: %s", names)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ztunnel.endpoint import Endpoint, RootFile, RootText, SystemRoots, TokenFile, TokenText
-from ztunnel.environment.variables import Kind
+from ztunnel.environment.variables import TEXT, Kind
 
 if TYPE_CHECKING:
     from ztunnel.endpoint import Roots, Token
@@ -32,7 +32,7 @@ def authority(variables: Variables, mark: int | None) -> Endpoint | None:
         host=host,
         port=port,
         roots=roots,
-        other_name=variables.get("ALT_CA_HOSTNAME"),
+        other_name=variables.get("ALT_CA_HOSTNAME") or None,
         token=_token(variables),
         cluster_id=cluster_id(variables),
         mark=mark,
@@ -43,7 +43,7 @@ def authority(variables: Variables, mark: int | None) -> Endpoint | None:
 def cluster_id(variables: Variables) -> str:
     """The proxy metadata's wins over the plain variable."""
     named = variables.get("ISTIO_META_CLUSTER_ID")
-    return named if named is not None else variables.get("CLUSTER_ID") or DEFAULT_CLUSTER
+    return named if named is not None else variables.read("CLUSTER_ID", TEXT, DEFAULT_CLUSTER)
 
 
 def _default_address(variables: Variables) -> tuple[str, int]:

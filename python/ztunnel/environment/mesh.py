@@ -13,6 +13,7 @@ from ztunnel.local.schema import parse_mesh
 from ztunnel.local.source import LocalMesh
 
 if TYPE_CHECKING:
+    from ztunnel.document.checks import Json
     from ztunnel.environment.proxy import ProxySettings
     from ztunnel.local.schema import MeshDocument
 
@@ -54,16 +55,22 @@ def _again(path: Path, settings: ProxySettings, identity: Identity) -> MeshDocum
 
 def _own(document: MeshDocument, settings: ProxySettings, path: Path) -> Identity:
     """The identity of the workload that `PROXY_WORKLOAD_INFO` names; its trust domain stands in the mesh."""
-    name, account = settings.node.workload, settings.service_account
-    found = document.workload(name.namespace, name.name)
-    if found is None:
-        message = f"no such workload: {name}; PROXY_WORKLOAD_INFO names it"
-    elif found["serviceAccount"] != account:
-        of = found["serviceAccount"]
-        message = f"{name} has the service account {of}, PROXY_WORKLOAD_INFO says {account}"
-    elif settings.node_name is not None and found.get("node", "") != settings.node_name:
-        of = found.get("node", "") or "no node"
-        message = f"{name} is on {of}, and this is NODE_NAME={settings.node_name}"
-    else:
-        return Identity(str(found["trustDomain"]), name.namespace, account)
-    raise MeshFileError(path, [Problem(1, 1, "workloads", message)])
+    name = settings.node.workload
+    reason = f"no such workload: {name}; PROXY_WORKLOAD_INFO names it"
+    for found in document.workloads(name.namespace, name.name):
+        mismatch = _mismatch(found, settings)
+        if mismatch is None:
+            return Identity(str(found["trustDomain"]), name.namespace, settings.service_account)
+        reason = f"{name} {mismatch}"
+    raise MeshFileError(path, [Problem(1, 1, "workloads", reason)])
+
+
+def _mismatch(workload: dict[str, Json], settings: ProxySettings) -> str | None:
+    """Why a workload of our name is not ours, or None if it is."""
+    account, node = workload["serviceAccount"], workload.get("node", "")
+    if account != settings.service_account:
+        wanted = settings.service_account
+        return f"has the service account {account}, PROXY_WORKLOAD_INFO says {wanted}"
+    if settings.node_name is not None and node != settings.node_name:
+        return f"is on {node or 'no node'}, and this is NODE_NAME={settings.node_name}"
+    return None

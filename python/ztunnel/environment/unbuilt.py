@@ -28,14 +28,17 @@ VARIABLES: dict[str, Iterable[str]] = {
     "XDS_ROOT_CA": (),
 }
 PREFIXES = ("ISTIO_META_", "ISTIO_METAJSON_", "XDS_HEADER_")
-# What `control_plane.py` and `proxy.py` read of those.
-BUILT = {"ISTIO_META_CLUSTER_ID", "ISTIO_META_DNS_CAPTURE"}
+# Of those, one that `control_plane.py` reads, and one that asks for nothing unless it is true.
+DNS_CAPTURE = "ISTIO_META_DNS_CAPTURE"
+READ = {"ISTIO_META_CLUSTER_ID", DNS_CAPTURE}
 
 
 def not_built(variables: Variables) -> tuple[str, ...]:
     """The names of variables that are set and without effect, in order."""
     found = [name for name, idle in VARIABLES.items() if not _is_idle(variables.get(name), idle)]
-    found += [n for n in variables.names() if n.startswith(PREFIXES) and n not in BUILT]
+    if (variables.get(DNS_CAPTURE) or "").lower() == "true":
+        found.append(DNS_CAPTURE)
+    found += [n for n in variables.names() if n.startswith(PREFIXES) and n not in READ]
     return tuple(sorted(found))
 
 

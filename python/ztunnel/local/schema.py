@@ -36,7 +36,7 @@ from ztunnel.errors import MeshFileError, Problem
 from ztunnel.local.values import address, cidr, gateway, namespaced, network_address, string_match
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 SECTIONS = ("workloads", "services", "policies")
@@ -51,13 +51,16 @@ class MeshDocument:
     """What can be applied and is still probably not meant, for example a service that nobody described."""
 
     def workload(self, namespace: str, name: str) -> dict[str, Json] | None:
-        """The workload of this name, or None."""
+        """The first workload of this name, or None."""
+        return next(self.workloads(namespace, name), None)
+
+    def workloads(self, namespace: str, name: str) -> Iterator[dict[str, Json]]:
+        """Every workload of this name: uids tell them apart, names need not."""
         for resource in self.resources:
             if resource.type_url == TYPE_WORKLOAD:
                 found: dict[str, Json] = json.loads(resource.value)
                 if found["namespace"] == namespace and found.get("name") == name:
-                    return found
-        return None
+                    yield found
 
     def workload_names(self) -> list[str]:
         """`namespace/name` of every workload."""

@@ -16,6 +16,7 @@ from grpclib.config import Configuration
 from grpclib.encoding.base import CodecBase
 
 from ztunnel.errors import CaUnavailable
+from ztunnel.spelling import is_address
 from ztunnel.wire.tls import client_context
 
 if TYPE_CHECKING:
@@ -75,28 +76,38 @@ class Connection(Channel):
 
 async def _connect(endpoint: Endpoint) -> socket.socket:
     """A connection to the first of the host's addresses that answers; `OSError` of the last one."""
-    loop = asyncio.get_running_loop()
+    failure = OSError("its name has no address")
     try:
         async with asyncio.timeout(CONNECT):
-            failure: OSError = OSError("its name has no address")
-            for family, kind, protocol, _, address in await loop.getaddrinfo(
-                endpoint.host, endpoint.port, type=socket.SOCK_STREAM
-            ):
-                opened = socket.socket(family, kind, protocol)
+            for family, address in await _resolve(endpoint.host, endpoint.port):
                 try:
-                    _set_options(opened, endpoint.mark)
-                    await loop.sock_connect(opened, address)
+                    return await _dial(family, address, endpoint.mark)
                 except OSError as error:
-                    opened.close()
                     failure = error
-                except BaseException:
-                    opened.close()
-                    raise
-                else:
-                    return opened
     except TimeoutError:
         raise CaUnavailable(f"no connection to {endpoint} within {CONNECT:g} s") from None
     raise failure
+
+
+async def _resolve(host: str, port: int) -> list[tuple[int, Any]]:
+    if is_address(host):
+        # Asks nobody, so it needs no thread.
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    else:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [(family, address) for family, _, _, _, address in found]
+
+
+async def _dial(family: int, address: Any, mark: int | None) -> socket.socket:
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        _set_options(opened, mark)
+        await asyncio.get_running_loop().sock_connect(opened, address)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
 
 
 def _set_options(opened: socket.socket, mark: int | None) -> None:

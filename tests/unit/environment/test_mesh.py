@@ -138,6 +138,14 @@ def test_our_own_workload_must_be_in_the_mesh(
     assert message in caught.value.lines()[0]
 
 
+def test_of_several_with_our_name_ours_is_the_one_that_fits(tmp_path: Path) -> None:
+    path = tmp_path / "mesh.yaml"
+    twin = "- {name: web, namespace: default, uid: twin, workloadIps: [10.0.0.3]}\n"
+    path.write_text(MESH.replace("workloads:\n", f"workloads:\n{twin}"))
+    _, identity = load_mesh(settings(path))
+    assert str(identity) == "spiffe://example.org/ns/default/sa/web-account"
+
+
 def test_our_node_is_looked_at_only_if_it_has_a_name(path: Path) -> None:
     load_mesh(settings(path, NODE_NAME="node-1"))
     load_mesh(settings(path))

@@ -318,9 +318,10 @@ def test_a_value_cannot_break_out_of_its_message() -> None:
 
 def test_what_is_known_and_not_built_is_named_unless_it_asks_for_nothing() -> None:
     idle = {"XDS_ON_DEMAND": "false", "ENABLE_RESPONSE_BAGGAGE": "true", "CRL_PATH": ""}
-    assert good(**idle, ISTIO_META_CLUSTER_ID="c").not_built == ()
+    assert good(**idle, ISTIO_META_CLUSTER_ID="c", ISTIO_META_DNS_CAPTURE="false").not_built == ()
     asked = {
         "CRL_PATH": "/crl",
+        "ISTIO_META_DNS_CAPTURE": "TRUE",
         "ISTIO_META_FOO": "x",
         "TLS12_ENABLED": "true",
         "XDS_ON_DEMAND": "true",
