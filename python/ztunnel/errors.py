@@ -2,7 +2,8 @@
 
     ZtunnelError
     ├── SettingsError            a setting cannot be used (also raised by the native module)
-    │   └── NodeFileError        … in a node file; lists every mistake with line and column
+    │   ├── NodeFileError        … in a node file; lists every mistake with line and column
+    │   └── EnvironmentUnusable  … in environment variables; lists every mistake
     ├── MeshFileError            a mesh file cannot be used; lists every mistake with line and column
     ├── IdentityError            a text is not a SPIFFE ID
     ├── CredentialError          key, chain, roots and identity do not belong together (native module)
@@ -86,6 +87,22 @@ class NodeFileError(InvalidFile, SettingsError):
     """A node file that cannot be used."""
 
     what = "node file"
+
+
+class EnvironmentUnusable(SettingsError):
+    """Environment variables that cannot be used, with every mistake that was found in them."""
+
+    def __init__(self, mistakes: Iterable[str]) -> None:
+        self.mistakes = tuple(mistakes)
+        super().__init__(self.mistakes)
+
+    def __str__(self) -> str:
+        count = len(self.mistakes)
+        return f"the environment has {count} mistake{'' if count == 1 else 's'}"
+
+    def lines(self) -> list[str]:
+        """One line for each mistake, with the variable's name, its value and what is allowed."""
+        return list(self.mistakes)
 
 
 class IdentityError(ZtunnelError):

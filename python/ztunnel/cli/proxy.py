@@ -8,10 +8,8 @@ import time
 from typing import TYPE_CHECKING
 
 from ztunnel import __version__
-from ztunnel.cli import EXIT_FAILURE
-from ztunnel.errors import InvalidFile, ZtunnelError
+from ztunnel.cli.failure import or_failure
 from ztunnel.fields import fields
-from ztunnel.settings import IstioCaSettings
 
 if TYPE_CHECKING:
     import argparse
@@ -45,27 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the proxy; 1 if it cannot start."""
     del arguments
-    from ztunnel.environment.variables import EnvironmentUnusable
-
-    try:
-        return _serve(os.environ)
-    except EnvironmentUnusable as error:
-        for mistake in error.mistakes:
-            print(f"error: {mistake}", file=sys.stderr)
-    except InvalidFile as error:
-        for line in error.lines():
-            print(line, file=sys.stderr)
-        print(f"error: {error}", file=sys.stderr)
-    except ZtunnelError as error:
-        print(f"error: {error}", file=sys.stderr)
-    except OSError as error:
-        about = f": {error.filename}" if error.filename else ""
-        print(f"error: {error.strerror or error}{about}", file=sys.stderr)
-    return EXIT_FAILURE
+    return or_failure(lambda: _serve(os.environ))
 
 
 def _about(settings: ProxySettings) -> dict[str, dict[str, object]]:
     """What the data plane is not told."""
+    from ztunnel.settings import IstioCaSettings
+
     mesh = "inline" if isinstance(settings.mesh, str) else settings.mesh
     ca = settings.node.ca
     endpoint = ca.endpoint if isinstance(ca, IstioCaSettings) else None

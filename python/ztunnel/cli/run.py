@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ztunnel.cli import EXIT_FAILURE
-from ztunnel.errors import InvalidFile, ZtunnelError
+from ztunnel.cli.failure import or_failure
 
 if TYPE_CHECKING:
     import argparse
@@ -48,19 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     child = Child()
     try:
-        return _serve(arguments, child)
-    except InvalidFile as error:
-        for line in error.lines():
-            print(line, file=sys.stderr)
-        print(f"error: {error}", file=sys.stderr)
-    except ZtunnelError as error:
-        print(f"error: {error}", file=sys.stderr)
-    except OSError as error:
-        about = f": {error.filename}" if error.filename else ""
-        print(f"error: {error.strerror or error}{about}", file=sys.stderr)
+        return or_failure(lambda: _serve(arguments, child))
     finally:
         child.end()
-    return EXIT_FAILURE
 
 
 def _serve(arguments: argparse.Namespace, child: Child) -> int:

@@ -11,7 +11,6 @@ from ztunnel.environment.unbuilt import not_built
 from ztunnel.environment.variables import (
     BOOLEAN,
     TEXT,
-    EnvironmentUnusable,
     Kind,
     Variables,
     choice,
@@ -19,6 +18,7 @@ from ztunnel.environment.variables import (
     seconds,
 )
 from ztunnel.environment.workers import workers
+from ztunnel.errors import EnvironmentUnusable
 from ztunnel.settings import AccessLog, IstioCaSettings, Listen, NodeSettings, WorkloadName
 from ztunnel.telemetry.log import levels_of
 

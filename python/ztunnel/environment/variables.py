@@ -10,20 +10,11 @@ import re
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ztunnel.environment.durations import duration
-from ztunnel.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 T = TypeVar("T")
-
-
-class EnvironmentUnusable(SettingsError):
-    """The environment cannot be used; lists every mistake."""
-
-    def __init__(self, mistakes: list[str]) -> None:
-        self.mistakes = tuple(mistakes)
-        super().__init__("; ".join(mistakes))
 
 
 class Kind(Generic[T]):

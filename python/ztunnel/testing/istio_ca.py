@@ -26,6 +26,7 @@ from grpclib import GRPCError, Status
 from grpclib.const import Cardinality, Handler
 from grpclib.server import Server, Stream
 
+from ztunnel.identity.ca.selfsigned import key_usage
 from ztunnel.wire.citadel import CREATE_CERTIFICATE, CertificateRequest, CertificateResponse
 from ztunnel.wire.connection import Raw
 
@@ -65,7 +66,7 @@ class Authority:
         builder = _builder(self._key.public_key(), self._name, above._name, timedelta(days=10))
         builder = builder.add_extension(
             x509.BasicConstraints(ca=True, path_length=None), critical=True
-        ).add_extension(_usage(signs=True), critical=True)
+        ).add_extension(key_usage(signs_certificates=True), critical=True)
         self.pem = _pem(builder.sign(above._key, hashes.SHA256()))
         """Its own certificate."""
 
@@ -87,7 +88,7 @@ class Authority:
         builder = (
             _builder(key, x509.Name([]), self._name, timedelta(seconds=lifetime))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(signs=False), critical=True)
+            .add_extension(key_usage(signs_certificates=False), critical=True)
             .add_extension(both, critical=False)
             .add_extension(x509.SubjectAlternativeName(names), critical=True)
         )
@@ -224,20 +225,6 @@ def _builder(
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - BACKDATING)
         .not_valid_after(now + lifetime)
-    )
-
-
-def _usage(*, signs: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs,
-        key_cert_sign=signs,
-        crl_sign=signs,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
     )
 
 

@@ -152,10 +152,11 @@ def test_a_proxy_says_every_mistake_of_its_environment_and_ends_with_one(
     monkeypatch.setenv("PROXY_WORKLOAD_INFO", "n/web")
     assert main(argv) == 1
     assert capsys.readouterr().err.splitlines() == [
-        "error: invalid env var PROXY_WORKLOAD_INFO=n/web "
+        "invalid env var PROXY_WORKLOAD_INFO=n/web "
         "(must be namespace/name/serviceaccount of the workload to stand for)",
-        "error: missing env var LOCAL_XDS_PATH (must be a file with the mesh)",
-        "error: invalid env var PACKET_MARK=x (must be a whole number from 0 to 4294967295)",
+        "missing env var LOCAL_XDS_PATH (must be a file with the mesh)",
+        "invalid env var PACKET_MARK=x (must be a whole number from 0 to 4294967295)",
+        "error: the environment has 3 mistakes",
     ]
 
 

@@ -11,7 +11,7 @@ import pytest
 from ztunnel.endpoint import Endpoint, RootFile, RootText, SystemRoots, TokenFile, TokenText
 from ztunnel.environment.meant import is_meant
 from ztunnel.environment.proxy import ProxySettings, read_environment
-from ztunnel.environment.variables import EnvironmentUnusable
+from ztunnel.errors import EnvironmentUnusable
 from ztunnel.settings import IstioCaSettings
 
 PEM = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
@@ -44,7 +44,7 @@ def mistakes(without: str = "", **more: str) -> tuple[str, ...]:
     environ = {name: value for name, value in {**LEAST, **more}.items() if name != without}
     with pytest.raises(EnvironmentUnusable) as caught:
         read_environment(environ, cores=2)
-    return caught.value.mistakes
+    return tuple(caught.value.lines())
 
 
 def test_the_least_that_a_proxy_must_be_told_has_upstreams_defaults_for_the_rest() -> None:
@@ -308,6 +308,7 @@ def test_what_is_missing_is_named(
 def test_one_mistake_does_not_hide_the_next() -> None:
     found = mistakes(IPV6_ENABLED="no", PACKET_MARK="x", RUST_LOG="?", SECRET_TTL="y")
     assert len(found) == 4
+    assert str(EnvironmentUnusable(found)) == "the environment has 4 mistakes"
 
 
 def test_a_value_cannot_break_out_of_its_message() -> None:

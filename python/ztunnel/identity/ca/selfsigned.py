@@ -125,7 +125,7 @@ class SelfSignedCa:
                 critical=True,
             )
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(signs_certificates=False), critical=True)
+            .add_extension(key_usage(signs_certificates=False), critical=True)
             .add_extension(
                 x509.ExtendedKeyUsage(
                     [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -158,7 +158,7 @@ def _new_root(trust_domain: str, now: datetime) -> RootFiles:
         .not_valid_before((now - BACKDATING).replace(microsecond=0))
         .not_valid_after((now + ROOT_LIFETIME).replace(microsecond=0))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(signs_certificates=True), critical=True)
+        .add_extension(key_usage(signs_certificates=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         # X.509-SVID §2: a signing certificate names its trust domain.
         .add_extension(
@@ -269,7 +269,8 @@ def _check_request(request: x509.CertificateSigningRequest, identity: Identity) 
         raise CaRefusal(f"the signing request does not ask for {identity} alone: {found}")
 
 
-def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+def key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    """What the key of an authority, or of a leaf, may be used for."""
     return x509.KeyUsage(
         digital_signature=not signs_certificates,
         key_cert_sign=signs_certificates,
