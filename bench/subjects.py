@@ -106,6 +106,29 @@ def ours(folder: Path) -> Iterator[Subject]:
         yield Subject(name="ours", way_in=(host, int(port)), processes=processes)
 
 
+@contextmanager
+def passthrough(folder: Path, *, splice: bool) -> Iterator[Subject]:
+    """One `ztunnel run` between client and an application that no mesh knows: plain TCP in, plain TCP out."""
+    with _application(folder) as application:
+        way_in, ready = f"{NEAR}:{_free_port(NEAR)}", f"{NEAR}:{_free_port(NEAR)}"
+        node = {
+            "workload": "default/client",
+            "listen": {"readiness": ready},
+            "forwards": [{"listen": way_in, "to": _text(application)}],
+            "ca": {"directory": str(folder / "ca")},
+            "accessLog": {"format": "off"},
+            "logLevel": "warn",
+            "splice": splice,
+        }
+        file, log = folder / "node.yaml", folder / "node.log"
+        file.write_text(json.dumps({"node": node, "workloads": _MESH[:1]}))
+        with _process([str(ZTUNNEL), "run", str(file)], log) as process:
+            _wait_ready(process, ready, log)
+            host, _, port = way_in.rpartition(":")
+            name = "splice" if splice else "copy"
+            yield Subject(name=name, way_in=(host, int(port)), processes=[process])
+
+
 _MESH = [
     {
         "uid": name,

@@ -115,6 +115,8 @@ class NodeSettings:
     """None leaves the number to the data plane."""
     packet_mark: int | None = None
     original_source: bool | None = None
+    splice: bool = True
+    """Let the kernel move the bytes of plain connections; off, they are copied."""
     pool: tuple[tuple[str, Json], ...] = ()
     """`maxStreams`, `idle`: what is absent has the data plane's default."""
     deadlines: tuple[tuple[str, Json], ...] = ()
@@ -144,6 +146,7 @@ class NodeSettings:
             },
             "packetMark": self.packet_mark,
             "originalSource": self.original_source,
+            "splice": self.splice,
             "accessLog": {
                 "format": self.access_log.format,
                 "path": str(self.access_log.path) if self.access_log.path else None,
@@ -187,6 +190,7 @@ def read_node(node: Node, report: Report, *, base: Path) -> NodeSettings | None:
             ("workers", "workers"),
             ("packetMark", "packet_mark"),
             ("originalSource", "original_source"),
+            ("splice", "splice"),
         )
         if key in value
     }
@@ -318,6 +322,7 @@ _NODE = struct(
     Field("workers", integer(1, 256, "a number of workers")),
     Field("packetMark", integer(0, 2**32 - 1, "a packet mark")),
     Field("originalSource", boolean),
+    Field("splice", boolean),
     Field("pool", struct(Field("maxStreams", _count), Field("idle", _duration(1.0, 86400.0)))),
     Field("deadlines", struct(*(Field(name, _deadline) for name in _DEADLINES))),
     Field(

@@ -40,14 +40,22 @@ WAYS_TO_END: dict[str, Callable[[End], object]] = {
 
 @dataclass(frozen=True)
 class Tunnel:
-    """Two nodes with an application behind the far one, one without a node, and every way in."""
+    """Two nodes with an application behind the far one, one without a node, and every way in.
+
+    `copier` is a near node that copies the bytes of plain connections instead of splicing them.
+    """
 
     near: Node
+    copier: Node
     far: Node
     ways: dict[str, tuple[Application, Callable[[], socket.socket]]]
 
+    def enters(self, way: str) -> Node:
+        """The node by which a way begins."""
+        return self.copier if way == "passthrough-copied" else self.near
 
-WAYS = ("port", "socks5", "passthrough-port", "passthrough-socks5")
+
+WAYS = ("port", "socks5", "passthrough-port", "passthrough-socks5", "passthrough-copied")
 
 
 @pytest.fixture(scope="module")
@@ -56,25 +64,30 @@ def tunnel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tunnel]:
     with ExitStack() as stack:
         mesh = stack.enter_context(Mesh(tmp_path_factory.mktemp("ends"), network="127.1"))
         mesh.workload("client")
+        mesh.workload("copier")
         meshed = stack.enter_context(Application.listen(mesh.workload("server")))
         plain = stack.enter_context(Application.listen(mesh.workload("plain", protocol="TCP")))
         targets = [as_text(meshed.address), as_text(plain.address)]
         far = stack.enter_context(Node(mesh, "server"))
         near = stack.enter_context(Node(mesh, "client", forwards=targets, socks5=True))
+        copier = stack.enter_context(Node(mesh, "copier", forwards=targets[1:], splice=False))
         yield Tunnel(
             near,
+            copier,
             far,
             {
                 "port": (meshed, partial(direct, near.forwards[targets[0]])),
                 "socks5": (meshed, partial(through_socks5, near.socks5, *meshed.address)),
                 "passthrough-port": (plain, partial(direct, near.forwards[targets[1]])),
                 "passthrough-socks5": (plain, partial(through_socks5, near.socks5, *plain.address)),
+                "passthrough-copied": (plain, partial(direct, copier.forwards[targets[1]])),
             },
         )
-        eventually(lambda: open_sockets(near) == 0, "every application's socket is closed")
-        stories = near.metrics().total("istio_tcp_connections_opened_total")
-        assert near.metrics().total("istio_tcp_connections_closed_total") == stories
-        assert near.metrics().total("istio_tcp_connections_failed_total") == 0
+        for node in (near, copier):
+            eventually(lambda: open_sockets(node) == 0, "every application's socket is closed")
+            stories = node.metrics().total("istio_tcp_connections_opened_total")
+            assert node.metrics().total("istio_tcp_connections_closed_total") == stories
+            assert node.metrics().total("istio_tcp_connections_failed_total") == 0
         assert far.metrics().total("istio_tcp_connections_failed_total") == 0
 
 
@@ -283,7 +296,7 @@ def test_both_ends_see_through_the_tunnel_what_plain_tcp_shows(
 
     assert tell(client, server) == plain
 
-    lines = [tunnel.near.access.wait_for("connection complete", src_addr=address)]
+    lines = [tunnel.enters(way).access.wait_for("connection complete", src_addr=address)]
     if "passthrough" not in way:
         lines.append(tunnel.far.access.wait_for("connection complete", after=mark))
     assert not [line for line in lines if "error" in line], "an application's end is no failure"

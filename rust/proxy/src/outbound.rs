@@ -253,7 +253,8 @@ impl Connection {
             }
             Upstream::Socket(socket) => {
                 let flows = (&*record.received, &*record.sent);
-                copy::copy(&application, socket, flows, cut).await
+                let means = self.worker.shared.means();
+                copy::copy(&application, socket, flows, means, cut).await
             }
         };
         match &end {

@@ -57,6 +57,9 @@ pub struct Settings {
     /// Keep the client's address toward the application: always, never, or where the kernel lets us.
     #[serde(default)]
     pub original_source: Option<bool>,
+    /// Let the kernel move the bytes of plain connections where that is cheaper; off copies them.
+    #[serde(default = "default_splice")]
+    pub splice: bool,
     /// One line per connection.
     #[serde(default)]
     pub access_log: AccessLog,
@@ -349,6 +352,10 @@ fn default_cluster() -> String {
 
 fn default_hbone_port() -> u16 {
     15008
+}
+
+fn default_splice() -> bool {
+    true
 }
 
 fn default_log_level() -> String {

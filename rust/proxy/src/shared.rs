@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::control::{Events, Phase};
 use crate::error::Error;
+use crate::relay::Means;
 use crate::settings::Settings;
 use crate::sys;
 use crate::telemetry::access_log::{Denied, Direction};
@@ -98,6 +99,15 @@ impl Shared {
             retries: keepalive.retries,
             user_timeout: false,
         })
+    }
+
+    /// How plain connections move their bytes.
+    pub(crate) fn means(&self) -> Means {
+        if self.settings.splice {
+            Means::Splice
+        } else {
+            Means::Copy
+        }
     }
 
     pub(crate) fn timeouts(&self) -> Timeouts {

@@ -30,7 +30,7 @@ use crate::tls::WorkloadCertificate;
 use crate::tunnel::client::Dialer;
 use crate::tunnel::pool::TunnelPool;
 use crate::tunnel::set::TunnelSet;
-use crate::{inbound, outbound};
+use crate::{inbound, outbound, sys};
 
 /// How often a worker says that it is alive (the readiness check allows 5 s).
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -72,6 +72,7 @@ pub(crate) fn run(
     shared: Arc<Shared>,
     listeners: Vec<Listening>,
 ) -> std::io::Result<()> {
+    sys::block_sigpipe()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

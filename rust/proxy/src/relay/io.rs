@@ -4,26 +4,30 @@
 //! could only say EAGAIN. Not for waiting: callers wait for readiness, then come here.
 
 use std::io::{self, IoSlice, IoSliceMut, Read};
+use std::ops::Range;
 
 use socket2::{SockRef, Socket};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+/// Reads of fewer bytes prove nothing. TCP's urgent mark (tcp(7)) also ends a read, with more bytes behind it that no
+/// event would announce; who still uses it, as FTP's ABOR does, has a few bytes before the mark.
+const PROOF: usize = 64;
+
 /// Reads what is there, at most a buffer full; 0 is the end. After less than that the socket counts as empty.
 ///
-/// An end that is already known stays known: the runtime keeps it apart from readiness. The one thing that also cuts a
-/// read short is TCP's urgent mark; what lies behind it comes with the next segment.
+/// An end that is already known stays known: the runtime keeps it apart from readiness.
 pub(crate) fn read_available(socket: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-    let wanted = buffer.len();
-    attempt(socket, Interest::READABLE, wanted, |mut socket| {
+    let proof = proof_of_empty(buffer.len());
+    attempt(socket, Interest::READABLE, proof, |mut socket| {
         socket.read(buffer)
     })
 }
 
 /// Writes what fits now. After less than everything the socket counts as full.
 pub(crate) fn write_available(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    let wanted = bytes.len();
-    attempt(socket, Interest::WRITABLE, wanted, |socket| {
+    let proof = 1..bytes.len();
+    attempt(socket, Interest::WRITABLE, proof, |socket| {
         // A peer that is gone is an error, not a signal that could end the process.
         socket.send_with_flags(bytes, libc::MSG_NOSIGNAL)
     })
@@ -38,7 +42,7 @@ pub(crate) fn read_vectored(
         return read_available(socket, buffer);
     }
     let wanted = buffers.iter().map(|buffer| buffer.len()).sum();
-    attempt(socket, Interest::READABLE, wanted, |mut socket| {
+    attempt(socket, Interest::READABLE, proof_of_empty(wanted), |mut socket| {
         socket.read_vectored(buffers)
     })
 }
@@ -49,26 +53,30 @@ pub(crate) fn write_vectored(socket: &TcpStream, buffers: &[IoSlice<'_>]) -> io:
         return write_available(socket, buffer);
     }
     let wanted = buffers.iter().map(|buffer| buffer.len()).sum();
-    attempt(socket, Interest::WRITABLE, wanted, |socket| {
+    attempt(socket, Interest::WRITABLE, 1..wanted, |socket| {
         socket.send_vectored_with_flags(buffers, libc::MSG_NOSIGNAL)
     })
 }
 
-/// One system call that moves up to `wanted` bytes; fewer are proof that the socket is not ready any more.
+/// Results of a read of up to `wanted` bytes by which a socket is known to be empty.
+pub(crate) fn proof_of_empty(wanted: usize) -> Range<usize> {
+    PROOF..wanted
+}
+
+/// One system call that moves bytes; a number of them within `proof` says that the socket is not ready any more.
 ///
 /// For calls that [`read_available`] and [`write_available`] do not know, such as vectored ones. Writes want
 /// MSG_NOSIGNAL: with socket2's plain ones a peer that is gone could end the process.
 pub(crate) fn attempt(
     socket: &TcpStream,
     interest: Interest,
-    wanted: usize,
+    proof: Range<usize>,
     call: impl FnOnce(&Socket) -> io::Result<usize>,
 ) -> io::Result<usize> {
     let mut moved = 0;
     let tried = socket.try_io(interest, || {
         moved = call(&SockRef::from(socket))?;
-        // Nothing at all is an end, which does not pass.
-        if 0 < moved && moved < wanted {
+        if proof.contains(&moved) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         Ok(())

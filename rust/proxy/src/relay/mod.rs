@@ -8,6 +8,8 @@ pub(crate) mod abort;
 pub(crate) mod copy;
 pub(crate) mod halves;
 pub(crate) mod io;
+mod pipes;
+mod splice;
 
 use std::time::Duration;
 
@@ -18,6 +20,15 @@ use crate::error::{Error, Side};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 /// How long an application that is gone may hold up its own last bytes, where the other side takes none.
 pub(crate) const LAST_BYTES: Duration = Duration::from_secs(1);
+
+/// How a plain relay moves bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Means {
+    /// Through memory of ours, always.
+    Copy,
+    /// Inside the kernel, where that pays.
+    Splice,
+}
 
 /// How a relay ended.
 #[derive(Debug)]

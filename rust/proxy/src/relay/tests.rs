@@ -12,7 +12,7 @@ use tokio::task::spawn_local;
 
 use super::abort::abort;
 use super::halves::Halves;
-use super::{RelayEnd, copy};
+use super::{Means, RelayEnd, copy};
 use crate::connection::Flow;
 use crate::error::{Error, Side};
 use crate::sys;
@@ -22,23 +22,25 @@ use crate::tunnel::server::Serving;
 use crate::tunnel::tests::{World, key, patient, play};
 
 /// Two applications with a relay between them.
-struct Joined {
-    client: TcpStream,
-    server: TcpStream,
+pub(super) struct Joined {
+    pub(super) client: TcpStream,
+    pub(super) server: TcpStream,
     /// Ends the relay as policy would.
-    cut: oneshot::Sender<Error>,
-    ended: oneshot::Receiver<RelayEnd>,
-    up: Rc<Flow>,
-    down: Rc<Flow>,
+    pub(super) cut: oneshot::Sender<Error>,
+    pub(super) ended: oneshot::Receiver<RelayEnd>,
+    pub(super) up: Rc<Flow>,
+    pub(super) down: Rc<Flow>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Way {
-    Plain,
+pub(super) enum Way {
+    Plain(Means),
     Tunnel,
 }
 
-const WAYS: [Way; 2] = [Way::Plain, Way::Tunnel];
+pub(super) const COPY: Way = Way::Plain(Means::Copy);
+pub(super) const SPLICE: Way = Way::Plain(Means::Splice);
+const WAYS: [Way; 3] = [COPY, SPLICE, Way::Tunnel];
 
 /// Two ends of a connection on loopback.
 pub(crate) async fn pair() -> (TcpStream, TcpStream) {
@@ -55,7 +57,7 @@ async fn cut_by(receiver: oneshot::Receiver<Error>) -> Error {
     }
 }
 
-async fn join(way: Way) -> Joined {
+pub(super) async fn join(way: Way) -> Joined {
     let (client, near) = pair().await;
     let (far, server) = pair().await;
     let (cut, cutting) = oneshot::channel();
@@ -64,10 +66,10 @@ async fn join(way: Way) -> Joined {
     let flows = (up.clone(), down.clone());
     let (near, far) = (Rc::new(near), Rc::new(far));
     match way {
-        Way::Plain => {
+        Way::Plain(means) => {
             spawn_local(async move {
                 let both = (&*flows.0, &*flows.1);
-                let end = copy::copy(&near, &far, both, cut_by(cutting)).await;
+                let end = copy::copy(&near, &far, both, means, cut_by(cutting)).await;
                 if !matches!(end, RelayEnd::Finished) {
                     tokio::join!(abort(near, super::PATIENCE), abort(far, super::PATIENCE));
                 }
@@ -145,13 +147,13 @@ async fn tunnelled(
 }
 
 /// Reads to the end; what came, and how it ended.
-async fn read(socket: &mut TcpStream) -> (Vec<u8>, Result<(), io::ErrorKind>) {
+pub(super) async fn read(socket: &mut TcpStream) -> (Vec<u8>, Result<(), io::ErrorKind>) {
     let mut bytes = Vec::new();
     let end = socket.read_to_end(&mut bytes).await;
     (bytes, end.map(|_| ()).map_err(|error| error.kind()))
 }
 
-fn reset(socket: TcpStream) {
+pub(super) fn reset(socket: TcpStream) {
     sys::abort_on_close(&socket).unwrap();
     drop(socket);
 }

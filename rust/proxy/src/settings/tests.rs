@@ -11,6 +11,7 @@ fn only_the_workload_must_be_named() {
     assert_eq!(settings.hbone_port, 15008);
     assert_eq!(settings.deadlines.handshake, Duration::from_secs(10));
     assert!(settings.listeners.inbound.is_none());
+    assert!(settings.splice);
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod listen;
 mod original_destination;
 mod probe;
 mod process;
+mod splice;
 
 pub use accepted::{Keepalive, set_accepted_options};
 pub use address::canonical;
@@ -26,6 +27,7 @@ pub use process::{
     DescriptorLimit, max_fds, open_fds, raise_nofile_limit, resident_memory, resident_memory_peak,
     touches_reserve,
 };
+pub use splice::{Pipe, block_sigpipe, is_unsupported};
 
 #[cfg(test)]
 pub(crate) mod counting;
