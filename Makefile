@@ -130,7 +130,7 @@ lint: $(STAMPS)/built $(STAMPS)/group-test $(STAMPS)/group-lint ## every check t
 # ---------------------------------------------------------------------------------------------------------------------
 # Fuzzing, measuring, documentation
 
-.PHONY: fuzz bench bench-smoke docs
+.PHONY: fuzz bench bench-smoke bench-macro bench-macro-smoke docs
 fuzz: $(STAMPS)/venv ## fuzz every target (SECONDS=60 each); new inputs stay in target/fuzz-corpus
 	@command -v cargo-fuzz >/dev/null || { echo "missing: cargo-fuzz; cargo install --locked cargo-fuzz" >&2; exit 1; }
 	export RUSTC_BOOTSTRAP=1 # the coverage counters are an unstable flag of the stable compiler
@@ -150,6 +150,13 @@ bench: $(STAMPS)/built $(STAMPS)/group-test ## ours beside the pure-Python tunne
 bench-smoke: $(STAMPS)/built $(STAMPS)/group-test ## the same suite, one tiny round, nothing written
 	@mkdir -p $(LOGS)
 	BENCH_SMOKE=1 $(PYTEST) bench --benchmark-enable --timeout=300 -s $(ARGS) 2>&1 | tee $(LOGS)/bench.log
+
+# Two stand-ins for the arguments: PEERS="--peer upstream=/path/to/ztunnel --with envoy,haproxy", ARGS="--rows B1,L1".
+bench-macro: $(STAMPS)/built $(STAMPS)/group-test $(STAMPS)/group-interop ## ours beside other proxies in two namespaces, as root (PEERS=, ARGS=)
+	@$(BIN)/python -m bench.macro --peer ours='$(BIN)/ztunnel proxy ztunnel' --out bench/results $(PEERS) $(ARGS)
+
+bench-macro-smoke: $(STAMPS)/built $(STAMPS)/group-test ## the same with ours alone, every row tiny, nothing kept
+	@$(BIN)/python -m bench.macro --peer ours='$(BIN)/ztunnel proxy ztunnel' --rounds 1 --seconds 0.2 --scale 0.05 $(ARGS)
 
 docs: $(STAMPS)/venv ## API documentation of the four crates; warnings are errors
 	@RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked

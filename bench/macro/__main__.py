@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.macro import machine
+from bench.macro import machine, plot
 from bench.macro.envoy import Envoy
 from bench.macro.haproxy import Haproxy
 from bench.macro.peers import Command, Peer, Subject
@@ -39,7 +39,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except ValueError as error:
         say(f"bench.macro: {error}")
         return 2
-    facts = machine.facts() | {"peers": {p.name: " ".join(p.words) for p in commands(asked)}}
+    facts = machine.facts() | {peer.name: machine.version(peer.words) for peer in commands(asked)}
     facts |= {"rounds": plan.rounds, "seconds": plan.seconds}
     samples: list[Sample] = []
     try:
@@ -66,7 +66,8 @@ def write(results: Results, folder: Path) -> None:
     name = f"macro-{results.stamp}"
     (folder / f"{name}.json").write_text(results.json())
     (folder / f"{name}.md").write_text(results.markdown())
-    say(f"written: {folder}/{name}.{{json,md}}")
+    (folder / f"{name}.svg").write_text(plot.svg(results))
+    say(f"written: {folder}/{name}.{{json,md,svg}}")
 
 
 def parser() -> argparse.ArgumentParser:

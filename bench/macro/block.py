@@ -34,9 +34,16 @@ class Block:
         """So many, or fewer in a smoke test."""
         return max(1, int(count * self.scale))
 
-    def words(self, verb: str, *, to: str = mesh.FAR_ADDRESS, **options: object) -> list[str]:
+    def words(
+        self,
+        verb: str,
+        *,
+        to: str = mesh.FAR_ADDRESS,
+        port: int = mesh.APPLICATION_PORT,
+        **options: object,
+    ) -> list[str]:
         """A client's command line."""
-        return self.load.words(verb, to=to, marked=self.direct, **options)
+        return self.load.words(verb, to=to, port=port, marked=self.direct, **options)
 
     def warm_up(self) -> None:
         """Tunnels are up, and allocators and caches have seen some work."""

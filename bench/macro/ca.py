@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bench.macro.authority import Authority
 
 METHOD = "/istio.v1.auth.IstioCertificateService/CreateCertificate"
-MOST_REQUEST = 64 * 1024
+MOST_REQUEST = 16 * 1024
 _UNAUTHENTICATED, _INVALID, _UNIMPLEMENTED = 16, 3, 12
 
 

@@ -42,9 +42,17 @@ class Load:
             process.kill()
             process.communicate()
 
-    def words(self, verb: str, *, to: str, marked: bool, **options: object) -> list[str]:
+    def words(
+        self,
+        verb: str,
+        *,
+        to: str,
+        marked: bool,
+        port: int = mesh.APPLICATION_PORT,
+        **options: object,
+    ) -> list[str]:
         """A command line. `marked` goes past the capture rules; True is a flag, None and False are left out."""
-        words = [str(self.program), verb, "--to", f"{to}:{mesh.APPLICATION_PORT}"]
+        words = [str(self.program), verb, "--to", f"{to}:{port}"]
         if marked:
             words += ["--mark", str(mesh.MARK)]
         for name, value in options.items():

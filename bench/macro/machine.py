@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FLAGS = ("aes", "pclmulqdq", "avx2", "vaes", "vpclmulqdq", "avx512f")
 
@@ -40,3 +44,14 @@ def aead() -> str:
     done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
     rate = re.search(r"^\+F:\d+:[^:]*:([\d.]+)", done.stdout, re.MULTILINE)
     return f"{float(rate[1]) / 1e9:.2f} GB/s" if rate else "not measured"
+
+
+def version(words: Sequence[str]) -> str:
+    """A command as it may be shown: without its folder, and with what it says of itself."""
+    shown = " ".join([Path(words[0]).name, *words[1:]])
+    done = None
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        ask = [words[0], "version"]
+        done = subprocess.run(ask, capture_output=True, text=True, timeout=10, check=False)
+    said = done.stdout.strip().splitlines() if done and not done.returncode else []
+    return f"`{shown}`: {said[0]}" if said else f"`{shown}`"

@@ -24,6 +24,7 @@ OUTSIDE_ADDRESS = "10.78.0.3"
 """On the far side, but not in the mesh: what goes there is passed through as it is."""
 SERVICE_ADDRESS = "10.78.9.1"
 
+SERVICE_PORT = 80
 APPLICATION_PORT = 8080
 HBONE_PORT = 15008
 OUTBOUND_PORT = 15001
@@ -64,7 +65,7 @@ def local_config(services: int = 1) -> str:
     hosts = [f"server{number or ''}.{NAMESPACE}.svc.cluster.local" for number in range(services)]
     names = {
         NEAR: {},
-        FAR: {f"{NAMESPACE}/{host}": {80: APPLICATION_PORT} for host in hosts},
+        FAR: {f"{NAMESPACE}/{host}": {SERVICE_PORT: APPLICATION_PORT} for host in hosts},
     }
     whole = {
         "workloads": [_workload(place, services) for place, services in names.items()],
@@ -74,7 +75,7 @@ def local_config(services: int = 1) -> str:
                 "namespace": NAMESPACE,
                 "hostname": host,
                 "vips": [f"/{service_address(number)}"],
-                "ports": {80: APPLICATION_PORT},
+                "ports": {SERVICE_PORT: APPLICATION_PORT},
             }
             for number, host in enumerate(hosts)
         ],

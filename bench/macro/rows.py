@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bench.macro import beside, idle, lifecycle, mesh, tunnels
+from bench.macro import beside, idle, lifecycle, mesh, scrape, tunnels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,6 +31,8 @@ class Row:
     warm: bool = True
     without: frozenset[str] = frozenset()
     """Peers to which the row does not apply."""
+    services: int = 1
+    """How many the mesh has."""
 
 
 def bulk(block: Block) -> None:
@@ -121,6 +123,8 @@ ONE_STREAM = {"POOL_MAX_STREAMS_PER_CONNECTION": "1"}
 NO_POOL = frozenset({"haproxy"})
 # HAProxy's way out carries no mark, so that what it passes through would be captured again.
 NO_MARK = frozenset({"haproxy"})
+# These do not read the mesh's file.
+NO_FILE = frozenset({"envoy", "haproxy"})
 
 ROWS = (
     Row(id="B1", title="bulk through the tunnel", run=bulk),
@@ -147,5 +151,12 @@ ROWS = (
     Row(id="M1", title="idle connections, fresh", run=idle.fresh),
     Row(id="M1", title="idle connections, after 1 MiB each way", run=idle.used),
     Row(id="M2", title="idle tunnels", run=idle.fresh, more=ONE_STREAM, without=NO_POOL),
+    Row(
+        id="O1",
+        title="a scrape with 10,000 label sets",
+        run=scrape.run,
+        without=NO_FILE,
+        services=scrape.SERVICES,
+    ),
     Row(id="S1", title="start and drain", run=lifecycle.run, warm=False),
 )

@@ -6,7 +6,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,13 @@ class Runner:
                     if not row.without & subject.kinds:
                         yield self.block(number, row, subject)
 
+    def mesh_of(self, services: int) -> Path:
+        """The file of a mesh with so many services."""
+        file = self.folder / f"mesh-{services}.yaml"
+        if not file.exists():
+            file.write_text(mesh.local_config(services))
+        return file
+
     def block(self, number: int, row: Row, subject: Subject) -> Sample:
         """Fresh processes for one row. A block that fails is a sample too."""
         begin = time.monotonic()
@@ -66,11 +73,12 @@ class Runner:
         )
         error, block = None, None
         try:
-            with Pair.started(subject, self.site, folder, row.more) as pair:
+            site = replace(self.site, local_config=self.mesh_of(row.services))
+            with Pair.started(subject, site, folder, row.more) as pair:
                 block = Block(
                     pair=pair,
                     load=self.load,
-                    site=self.site,
+                    site=site,
                     seconds=self.plan.seconds,
                     scale=self.plan.scale,
                 )
@@ -103,7 +111,6 @@ def running(plan: Plan) -> Iterator[Runner]:
             say(f"this kernel refuses {refusal}")
         authority = Authority()
         (folder / "root.pem").write_bytes(authority.root)
-        (folder / "mesh.yaml").write_text(mesh.local_config())
         sides = [lambda side=side: side.call(_listen) for side in (bed.near, bed.far)]
         stack.enter_context(ca.serving(authority, mesh.TOKEN, folder / "ca", sides))
         load = Load(program=plan.program, bed=bed)
@@ -112,7 +119,7 @@ def running(plan: Plan) -> Iterator[Runner]:
             bed=bed,
             authority=authority,
             ca_root=folder / "root.pem",
-            local_config=folder / "mesh.yaml",
+            local_config=folder / "mesh-1.yaml",
         )
         yield Runner(plan=plan, site=site, load=load, folder=folder)
 

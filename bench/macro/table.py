@@ -48,7 +48,7 @@ class Results:
                 continue
             lines.append(f"| **{title}** |" + " |" * (len(columns) + len(ratios)))
             for name in names:
-                cells = [_number(stats.median(samples, row, column, name)) for column in columns]
+                cells = [number(stats.median(samples, row, column, name)) for column in columns]
                 cells += [
                     _ratio(stats.ratio(samples, row, name, (first, other))) for other in others
                 ]
@@ -103,7 +103,8 @@ def _ratio(interval: Interval | None) -> str:
     return f"{interval.median:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Three digits, or all before the point."""
     if value is None:
         return ""
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2

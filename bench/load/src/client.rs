@@ -1,7 +1,7 @@
 //! How every workload reaches the application: a non-blocking dial, a blocking one, and when to give up.
 
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -17,6 +17,16 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// The n-th address from this one on.
+    pub(crate) fn plus(mut self, n: u32) -> Self {
+        if let IpAddr::V4(first) = self.to.ip() {
+            self.to.set_ip(IpAddr::V4(Ipv4Addr::from_bits(
+                first.to_bits().wrapping_add(n),
+            )));
+        }
+        self
+    }
+
     /// A connection under way; writable when it is there.
     pub(crate) fn begin(&self) -> io::Result<TcpStream> {
         let socket = self.socket()?;

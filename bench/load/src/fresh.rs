@@ -20,6 +20,8 @@ pub(crate) struct Plan {
     pub(crate) time: Duration,
     /// No more than so many in all.
     pub(crate) count: u64,
+    /// Over so many addresses, one after the other.
+    pub(crate) spread: u32,
     /// Keep each connection until all are done: a storm.
     pub(crate) hold: bool,
 }
@@ -100,9 +102,11 @@ impl Fresh {
             && begin.elapsed() < self.plan.time
             && self.failed < FAILURES
         {
+            let address =
+                u32::try_from(self.started % u64::from(self.plan.spread.max(1))).unwrap_or(0);
             self.started += 1;
             let now = Instant::now();
-            let dialled = self.target.begin().and_then(|stream| {
+            let dialled = self.target.plus(address).begin().and_then(|stream| {
                 self.poll.add(&stream, slot, WRITE)?;
                 Ok(stream)
             });

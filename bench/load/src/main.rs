@@ -32,7 +32,7 @@ const USAGE: &str = "\
 load serve  --listen ADDR
 load bulk   --to ADDR [--streams 1] [--dir up|down] [--seconds 3]
 load rtt    --to ADDR [--conns 1] [--size 128] [--seconds 3]
-load fresh  --to ADDR [--parallel 1] [--size 1] [--seconds 3] [--count N] [--hold]
+load fresh  --to ADDR [--parallel 1] [--size 1] [--seconds 3] [--count N] [--spread N] [--hold]
 load idle   --to ADDR [--count 1000] [--parallel 16] [--size 1]     until its input ends
 load beside --to ADDR [--size 128] [--seconds 3]                    see src/beside.rs
 every client: [--mark N] sets SO_MARK";
@@ -90,6 +90,7 @@ fn run(words: &[String]) -> io::Result<()> {
         "fresh" => {
             let parallel = options.get("parallel", Some(1))?;
             let count = options.get("count", Some(u64::MAX))?;
+            let spread = options.get("spread", Some(1))?;
             say(&fresh::run(
                 target,
                 fresh::Plan {
@@ -97,6 +98,7 @@ fn run(words: &[String]) -> io::Result<()> {
                     size,
                     time,
                     count,
+                    spread,
                     hold: options.flag("hold"),
                 },
             )?)
@@ -141,9 +143,9 @@ fn usage(what: &str) -> io::Error {
 struct Options(HashMap<String, String>);
 
 impl Options {
-    const KNOWN: [&str; 11] = [
+    const KNOWN: [&str; 12] = [
         "listen", "to", "mark", "seconds", "size", "streams", "dir", "conns", "parallel", "count",
-        "hold",
+        "spread", "hold",
     ];
 
     fn parse(words: &[String]) -> io::Result<Self> {
