@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from bench.pure_python.certs import key_usage
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -31,7 +33,7 @@ class Authority:
         public = self._key.public_key()
         builder = _builder(name, name, public, 2 * DAY)
         builder = builder.add_extension(x509.BasicConstraints(True, 0), critical=True)
-        builder = builder.add_extension(_usage(ca=True), critical=True)
+        builder = builder.add_extension(key_usage(ca=True), critical=True)
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public), False)
         self._root = builder.sign(self._key, hashes.SHA256())
         self.root = _pem(self._root)
@@ -47,7 +49,7 @@ class Authority:
         both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         builder = _builder(x509.Name([]), self._root.subject, public, life)
         builder = builder.add_extension(x509.BasicConstraints(False, None), critical=True)
-        builder = builder.add_extension(_usage(ca=False), critical=True)
+        builder = builder.add_extension(key_usage(ca=False), critical=True)
         builder = builder.add_extension(x509.ExtendedKeyUsage(both), critical=False)
         builder = builder.add_extension(issuer, critical=False)
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=True)
@@ -101,17 +103,3 @@ def _builder(
 
 def _pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
-
-
-def _usage(*, ca: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not ca,
-        key_cert_sign=ca,
-        crl_sign=ca,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
