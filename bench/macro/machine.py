@@ -46,12 +46,12 @@ def aead() -> str:
     return f"{float(rate[1]) / 1e9:.2f} GB/s" if rate else "not measured"
 
 
-def version(words: Sequence[str]) -> str:
+def version(words: Sequence[str], how: str = "version") -> str:
     """A command as it may be shown: without its folder, and with what it says of itself."""
     shown = " ".join([Path(words[0]).name, *words[1:]])
     done = None
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        ask = [words[0], "version"]
+        ask = [words[0], how]
         done = subprocess.run(ask, capture_output=True, text=True, timeout=10, check=False)
     said = done.stdout.strip().splitlines() if done and not done.returncode else []
     return f"`{shown}`: {said[0]}" if said else f"`{shown}`"

@@ -34,8 +34,6 @@ MARK = 1337
 CA_PORT = 15012
 TOKEN = "a-token-that-the-ca-knows"  # noqa: S105 - known to nobody else, worth nothing anywhere else
 
-WORKERS = 2
-
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
@@ -92,7 +90,12 @@ def service_address(number: int) -> str:
 
 
 def environment(
-    place: Place, *, config: Path, ca_root: Path, more: Mapping[str, str] | None = None
+    place: Place,
+    *,
+    config: Path,
+    ca_root: Path,
+    workers: int,
+    more: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """What a command is told, and nothing else of our own environment."""
     return {
@@ -107,7 +110,7 @@ def environment(
         "CA_ROOT_CA": str(ca_root),
         "AUTH_TOKEN": TOKEN,
         "PACKET_MARK": str(MARK),
-        "ZTUNNEL_WORKER_THREADS": str(WORKERS),
+        "ZTUNNEL_WORKER_THREADS": str(workers),
         "IPV6_ENABLED": "false",
         # The application is asked from the proxy's own address: the original one lives in the other namespace.
         "ENABLE_ORIG_SRC": "false",

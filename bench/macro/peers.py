@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
-from bench.macro import mesh, usage
+from bench.macro import machine, mesh, usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -41,6 +41,8 @@ class Site:
     authority: Authority
     ca_root: Path
     local_config: Path
+    workers: int
+    """Threads that each proxy may use for traffic."""
 
 
 @dataclass(kw_only=True)
@@ -80,9 +82,11 @@ class Peer(Protocol):
     @property
     def name(self) -> str: ...
 
-    def start(
-        self, place: mesh.Place, site: Site, folder: Path, more: Mapping[str, str]
-    ) -> Proxy: ...
+    def about(self) -> str:
+        """For the reader of a table."""
+
+    def start(self, place: mesh.Place, site: Site, folder: Path, more: Mapping[str, str]) -> Proxy:
+        """Start it, and come back when it is ready."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,9 +108,19 @@ class Command:
             raise ValueError(f"peer {name}: there is no program {words[0]!r}")
         return cls(name=name, words=(str(Path(found).absolute()), *words[1:]))
 
+    def about(self) -> str:
+        """What is run, and its version."""
+        return machine.version(self.words)
+
     def start(self, place: mesh.Place, site: Site, folder: Path, more: Mapping[str, str]) -> Proxy:
         """Start it and wait for its readiness port."""
-        told = mesh.environment(place, config=site.local_config, ca_root=site.ca_root, more=more)
+        told = mesh.environment(
+            place,
+            config=site.local_config,
+            ca_root=site.ca_root,
+            workers=site.workers,
+            more=more,
+        )
         namespace = site.bed.at(place)
         begin = time.monotonic()
         proxy = launch(self.words, namespace, place, folder, told)
@@ -173,9 +187,14 @@ class Subject:
     far: Peer | None
 
     @property
+    def peers(self) -> list[Peer]:
+        """Those that there are."""
+        return [peer for peer in (self.near, self.far) if peer is not None]
+
+    @property
     def kinds(self) -> frozenset[str]:
         """The peers' names."""
-        return frozenset(peer.name for peer in (self.near, self.far) if peer is not None)
+        return frozenset(peer.name for peer in self.peers)
 
 
 DIRECT = Subject(name="direct", near=None, far=None)

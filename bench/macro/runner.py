@@ -36,6 +36,7 @@ class Plan:
     seconds: float
     program: Path
     scale: float = 1.0
+    workers: int = 2
 
 
 @dataclass(kw_only=True)
@@ -120,6 +121,7 @@ def running(plan: Plan) -> Iterator[Runner]:
             authority=authority,
             ca_root=folder / "root.pem",
             local_config=folder / "mesh-1.yaml",
+            workers=plan.workers,
         )
         yield Runner(plan=plan, site=site, load=load, folder=folder)
 

@@ -42,11 +42,11 @@ class Interval:
 
 
 def figures(samples: Iterable[Sample], row: str) -> list[str]:
-    """The names of a row's figures, in the order in which they came."""
+    """The names of a row's figures, in the order of the sample that has most."""
+    found = [sample.figures for sample in samples if sample.row == row]
     names: dict[str, None] = {}
-    for sample in samples:
-        if sample.row == row:
-            names.update(dict.fromkeys(sample.figures))
+    for figures_of_one in sorted(found, key=len, reverse=True):
+        names.update(dict.fromkeys(figures_of_one))
     return list(names)
 
 

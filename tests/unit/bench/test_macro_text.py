@@ -36,7 +36,11 @@ def test_the_mesh_has_two_workloads_of_the_tunnel_and_the_services_asked_for() -
 
 def test_a_peer_is_told_what_dedicated_mode_needs_and_what_a_row_adds() -> None:
     told = mesh.environment(
-        mesh.NEAR, config=Path("mesh.yaml"), ca_root=Path("root.pem"), more={"EXTRA": "1"}
+        mesh.NEAR,
+        config=Path("mesh.yaml"),
+        ca_root=Path("root.pem"),
+        workers=2,
+        more={"EXTRA": "1"},
     )
     assert told["PROXY_MODE"] == "dedicated"
     assert told["PROXY_WORKLOAD_INFO"] == "default/client/client"
