@@ -20,6 +20,7 @@ mod inbound;
 mod outbound;
 mod pairs;
 mod random;
+mod recent;
 mod relay;
 mod scratch;
 pub mod settings;

@@ -5,7 +5,6 @@
 //! connections.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::rc::Rc;
@@ -17,6 +16,7 @@ use mesh::identity::Identity;
 use mesh::service::Service;
 use mesh::workload::Workload;
 
+use crate::recent::Recent;
 use crate::telemetry::access_log::{Direction, Parties, Party};
 use crate::telemetry::log::Logger;
 use crate::telemetry::{
@@ -28,14 +28,8 @@ pub(crate) struct Pairs {
     recorder: Rc<Recorder>,
     log: Logger,
     hasher: RandomState,
-    kept: RefCell<Generations>,
-}
-
-/// Found again as long as somebody asks: what was not asked for while a whole generation came is forgotten.
-#[derive(Default)]
-struct Generations {
-    young: HashMap<u64, Rc<Pair>>,
-    old: HashMap<u64, Rc<Pair>>,
+    /// By hash; another pair of the same hash, should there ever be one, takes its place.
+    kept: RefCell<Recent<u64, Rc<Pair>>>,
 }
 
 /// Who is connected, as far as labels and logs can tell; borrowed, for a look-up that allocates nothing.
@@ -87,7 +81,7 @@ impl Pairs {
             recorder,
             log,
             hasher: RandomState::new(),
-            kept: RefCell::default(),
+            kept: RefCell::new(Recent::new(GENERATION)),
         }
     }
 
@@ -95,7 +89,7 @@ impl Pairs {
     pub(crate) fn find(&self, between: &Between<'_>) -> Rc<Pair> {
         let hash = self.hasher.hash_one(between);
         let mut kept = self.kept.borrow_mut();
-        if let Some(pair) = kept.get(hash).filter(|pair| pair.key.is(between)) {
+        if let Some(pair) = kept.get(&hash).filter(|pair| pair.key.is(between)) {
             return pair;
         }
         let key = Key::of(between);
@@ -115,25 +109,6 @@ impl Pairs {
             kept.insert(hash, pair.clone());
         }
         pair
-    }
-}
-
-impl Generations {
-    fn get(&mut self, hash: u64) -> Option<Rc<Pair>> {
-        if let Some(pair) = self.young.get(&hash) {
-            return Some(pair.clone());
-        }
-        let pair = self.old.remove(&hash)?;
-        self.insert(hash, pair.clone());
-        Some(pair)
-    }
-
-    /// Another pair of the same hash, should there ever be one, gives way.
-    fn insert(&mut self, hash: u64, pair: Rc<Pair>) {
-        if self.young.len() >= GENERATION {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(hash, pair);
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Reading only. Whether to believe it is `verify`'s business.
 
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, UnixTime};
 use serde::{Serialize, Serializer};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -54,6 +54,37 @@ impl Reading {
 /// The URI names of a certificate, in order, readable or not: a name that is not ASCII still counts as one.
 pub(super) fn uri_names(der: &CertificateDer<'_>) -> Result<Vec<String>, Unreadable> {
     uris(&parse(der)?)
+}
+
+/// From when to when, both included; in seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Validity {
+    pub(super) not_before: i64,
+    pub(super) not_after: i64,
+}
+
+impl Validity {
+    pub(super) fn of(der: &CertificateDer<'_>) -> Result<Self, Unreadable> {
+        let certificate = parse(der)?;
+        let validity = certificate.validity();
+        Ok(Self {
+            not_before: validity.not_before.timestamp(),
+            not_after: validity.not_after.timestamp(),
+        })
+    }
+
+    /// When both hold.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            not_before: self.not_before.max(other.not_before),
+            not_after: self.not_after.min(other.not_after),
+        }
+    }
+
+    pub(super) fn includes(self, now: UnixTime) -> bool {
+        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        (self.not_before..=self.not_after).contains(&now)
+    }
 }
 
 fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Unreadable> {

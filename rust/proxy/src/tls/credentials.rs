@@ -3,7 +3,6 @@
 //! Everything a handshake needs is built here, once per certificate (upstream builds it per connection,
 //! spec/dataplane.md §20.4). When to renew is the control side's business; which one is in use, `store`'s.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -21,13 +20,14 @@ use super::config::{self, ClientConfig, ServerConfig};
 use super::keys::PrivateKey;
 use super::record::RecordPlan;
 use super::verify::{ClientMustBeOf, MAX_CHAIN, ServerMustBe, Trust, VerifyError, spiffe_name};
+use crate::recent::Recent;
 
 /// Largest PEM text that is read: the biggest public root bundles are a quarter of this.
 const MAX_PEM: usize = 1024 * 1024;
 
-/// Client configurations kept per certificate. One is some hundred bytes and takes microseconds to make; the
-/// bound keeps a node that dials the whole mesh from holding one for each service for ever.
-const MAX_CLIENTS: usize = 256;
+/// Client configurations kept per certificate, twice this at most. One is some hundred bytes and takes microseconds to
+/// make; the bound keeps a node that dials the whole mesh from holding one for each service for ever.
+const CLIENTS: usize = 256;
 
 /// A certificate in use: who we are, how we prove it and whom we believe.
 pub struct WorkloadCertificate {
@@ -39,7 +39,7 @@ pub struct WorkloadCertificate {
     certified: Arc<SingleCertAndKey>,
     trust: Arc<Trust>,
     server: Arc<ServerConfig>,
-    clients: Mutex<HashMap<Arc<[Identity]>, Arc<ClientConfig>>>,
+    clients: Mutex<Recent<Arc<[Identity]>, Arc<ClientConfig>>>,
 }
 
 impl WorkloadCertificate {
@@ -100,7 +100,7 @@ impl WorkloadCertificate {
                 tls: Arc::new(server),
                 records: RecordPlan::default(),
             }),
-            clients: Mutex::default(),
+            clients: Mutex::new(Recent::new(CLIENTS)),
         })
     }
 
@@ -108,6 +108,11 @@ impl WorkloadCertificate {
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    #[cfg(test)]
+    pub(super) fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// Start of the leaf's validity.
@@ -139,10 +144,7 @@ impl WorkloadCertificate {
     pub fn client(&self, expected: &[Identity]) -> Arc<ClientConfig> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(config) = clients.get(expected) {
-            return Arc::clone(config);
-        }
-        if clients.len() >= MAX_CLIENTS {
-            clients.clear();
+            return config;
         }
         let expected: Arc<[Identity]> = expected.into();
         let config = Arc::new(self.build_client(Arc::clone(&expected)));
@@ -169,7 +171,7 @@ impl WorkloadCertificate {
     pub(super) fn with_records(mut self, records: RecordPlan) -> Self {
         let tls = Arc::clone(&self.server.tls);
         self.server = Arc::new(ServerConfig { tls, records });
-        self.clients = Mutex::default();
+        self.clients = Mutex::new(Recent::new(CLIENTS));
         self
     }
 

@@ -12,10 +12,12 @@
 //! | `config` | versions, suites, groups, ALPN: the same for every connection |
 //! | `verify` | is the peer who it must be |
 //! | `record` | its records, once the handshake is over |
+//! | `chains` | which chains have passed that check before |
 //! | `session` | one connection as bytes in, bytes out |
 //! | `error` | why a connection ended, for the log and for the metric |
 
 mod certificate;
+mod chains;
 mod config;
 mod credentials;
 mod error;

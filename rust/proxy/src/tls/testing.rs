@@ -13,7 +13,7 @@ use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{DigitallySignedStruct, DistinguishedName as Subject, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 
 use super::config;
 use super::record::RecordPlan;
@@ -72,8 +72,18 @@ impl Authority {
     }
 
     pub(super) fn intermediate(&self, name: &str) -> Self {
+        self.intermediate_of(authority(name))
+    }
+
+    pub(super) fn intermediate_until(&self, name: &str, year: i32) -> Self {
+        let mut params = authority(name);
+        params.not_after = date_time_ymd(year, 1, 1);
+        self.intermediate_of(params)
+    }
+
+    fn intermediate_of(&self, params: CertificateParams) -> Self {
         let key = KeyPair::generate().unwrap();
-        let issuer = CertifiedIssuer::signed_by(authority(name), key, &self.issuer).unwrap();
+        let issuer = CertifiedIssuer::signed_by(params, key, &self.issuer).unwrap();
         let mut above = vec![issuer.der().clone()];
         above.extend(self.above.iter().cloned());
         Self {
@@ -81,6 +91,13 @@ impl Authority {
             above,
             issuer,
         }
+    }
+
+    /// Itself as somebody to trust.
+    pub(super) fn anchor(&self) -> TrustAnchor<'static> {
+        webpki::anchor_from_trusted_cert(self.issuer.der())
+            .unwrap()
+            .to_owned()
     }
 
     pub(super) fn root_pem(&self) -> &str {

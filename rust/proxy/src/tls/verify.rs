@@ -16,7 +16,8 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyUsage};
 
-use super::certificate::{rfc3339_of, uri_names};
+use super::certificate::{Unreadable, Validity, rfc3339_of, uri_names};
+use super::chains::{self, Fingerprint, Use, VerifiedChains};
 
 /// Longest chain that is looked at, leaf included (spec/reliability.md T03); the path search itself stops at
 /// six intermediates and a budget of signatures.
@@ -28,6 +29,7 @@ const MAX_CERTIFICATE: usize = 16 * 1024;
 pub(super) struct Trust {
     roots: Vec<TrustAnchor<'static>>,
     algorithms: WebPkiSupportedAlgorithms,
+    verified: VerifiedChains,
 }
 
 impl Trust {
@@ -35,7 +37,47 @@ impl Trust {
         roots: Vec<TrustAnchor<'static>>,
         algorithms: WebPkiSupportedAlgorithms,
     ) -> Self {
-        Self { roots, algorithms }
+        Self {
+            roots,
+            algorithms,
+            verified: VerifiedChains::new(),
+        }
+    }
+
+    /// Whom the chain names, if it leads to a root, now, for this use. One that has passed before is believed until
+    /// the first of its certificates expires.
+    pub(super) fn peer(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        usage: Use,
+    ) -> Result<Identity, VerifyError> {
+        check_size(leaf, intermediates)?;
+        let chain = Fingerprint::of(usage, leaf, intermediates);
+        if let Some(identity) = self.verified.find(&chain, now) {
+            chains::note(leaf, &identity);
+            return Ok(identity);
+        }
+        let key_usage = match usage {
+            Use::Client => KeyUsage::client_auth(),
+            Use::Server => KeyUsage::server_auth(),
+        };
+        self.check_path(leaf, intermediates, now, key_usage)?;
+        let identity = spiffe_name(leaf)?;
+        // Of all that was shown, needed or not: an intermediate that nobody needs may be too odd to be read, or
+        // expired already, and then the chain is checked each time.
+        if let Ok(validity) = validity_of_all(leaf, intermediates)
+            && validity.includes(now)
+        {
+            self.verified.remember(chain, identity.clone(), validity);
+        }
+        Ok(identity)
+    }
+
+    #[cfg(test)]
+    pub(super) fn verified(&self) -> &VerifiedChains {
+        &self.verified
     }
 
     /// Does the chain lead to a root, now, for this use?
@@ -46,14 +88,7 @@ impl Trust {
         now: UnixTime,
         usage: impl ExtendedKeyUsageValidator,
     ) -> Result<(), VerifyError> {
-        let count = intermediates.len() + 1;
-        if count > MAX_CHAIN {
-            return Err(VerifyError::ChainTooLong(count));
-        }
-        let mut all = std::iter::once(leaf).chain(intermediates);
-        if all.any(|certificate| certificate.len() > MAX_CERTIFICATE) {
-            return Err(VerifyError::BadCertificate);
-        }
+        check_size(leaf, intermediates)?;
         EndEntityCert::try_from(leaf)
             .and_then(|leaf| {
                 leaf.verify_for_usage(
@@ -77,8 +112,42 @@ impl fmt::Debug for Trust {
     }
 }
 
+fn check_size(
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+) -> Result<(), VerifyError> {
+    let count = intermediates.len() + 1;
+    if count > MAX_CHAIN {
+        return Err(VerifyError::ChainTooLong(count));
+    }
+    let mut all = std::iter::once(leaf).chain(intermediates);
+    if all.any(|certificate| certificate.len() > MAX_CERTIFICATE) {
+        return Err(VerifyError::BadCertificate);
+    }
+    Ok(())
+}
+
+fn validity_of_all(
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+) -> Result<Validity, Unreadable> {
+    let leaf = Validity::of(leaf)?;
+    intermediates
+        .iter()
+        .try_fold(leaf, |all, next| Ok(all.and(Validity::of(next)?)))
+}
+
 /// The one SPIFFE identity of a certificate.
 pub(super) fn spiffe_name(leaf: &CertificateDer<'_>) -> Result<Identity, VerifyError> {
+    if let Some(identity) = chains::recall(leaf) {
+        return Ok(identity);
+    }
+    let identity = read_spiffe_name(leaf)?;
+    chains::note(leaf, &identity);
+    Ok(identity)
+}
+
+fn read_spiffe_name(leaf: &CertificateDer<'_>) -> Result<Identity, VerifyError> {
     let uris = uri_names(leaf).map_err(|_| VerifyError::BadCertificate)?;
     match uris.as_slice() {
         [uri] => Identity::parse(uri).map_err(|_| VerifyError::NoSpiffeName(Some(shortened(uri)))),
@@ -115,9 +184,7 @@ impl ServerMustBe {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), VerifyError> {
-        self.trust
-            .check_path(leaf, intermediates, now, KeyUsage::server_auth())?;
-        let got = spiffe_name(leaf)?;
+        let got = self.trust.peer(leaf, intermediates, now, Use::Server)?;
         if !self.expected.contains(&got) {
             return Err(VerifyError::WrongSan {
                 want: Arc::clone(&self.expected),
@@ -182,9 +249,7 @@ impl ClientMustBeOf {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), VerifyError> {
-        self.trust
-            .check_path(leaf, intermediates, now, KeyUsage::client_auth())?;
-        let got = spiffe_name(leaf)?;
+        let got = self.trust.peer(leaf, intermediates, now, Use::Client)?;
         if got.trust_domain != self.domain {
             return Err(VerifyError::WrongTrustDomain {
                 want: self.domain.clone(),
