@@ -1,7 +1,8 @@
 //! Choosing one endpoint of a service: who can take the connection, and whose turn it is.
 //!
-//! Chance is handed in. Every endpoint of the service is looked at for each choice; locality preferences, and the
-//! index that makes the choice cheap for services of thousands, come with the rest of upstream's balancing.
+//! Chance is handed in. A choice looks at the few pools that the endpoints are sorted into (`balance/pools.rs`) and goes
+//! down one tree (`balance/sum_tree.rs`); it is as fast for 10,000 endpoints as for 100. Locality preferences come with the
+//! rest of upstream's balancing.
 
 use std::sync::Arc;
 
@@ -10,12 +11,18 @@ use crate::service::{Endpoint, Service};
 use crate::snapshot::MeshSnapshot;
 use crate::workload::Workload;
 
+mod pools;
+mod sum_tree;
+
+pub(crate) use pools::EndpointSet;
+use pools::Member;
+
 /// An endpoint of `service` for a connection of `source` to its `port`, with the endpoint's own port
 /// (spec/dataplane.md §10.4).
 pub(crate) fn choose_endpoint<'a>(
     mesh: &'a MeshSnapshot,
-    service: &Service,
-    source: &Workload,
+    service: &'a Service,
+    source: &'a Workload,
     port: u16,
     chance: Chance<'_>,
     listener: Listener<'_>,
@@ -24,54 +31,76 @@ pub(crate) fn choose_endpoint<'a>(
         listener(&Step::NoSuchPort(service, port));
         return None;
     };
-    // (the sum of the weights up to and with this one, the endpoint)
-    let mut candidates: Vec<(u64, &Arc<Workload>, &Endpoint)> = Vec::new();
-    let mut total = 0_u64;
-    for endpoint in service.endpoints.values() {
-        match usable(mesh, service, source, endpoint, port, target) {
-            Ok(workload) => {
-                total += u64::from(workload.capacity);
-                candidates.push((total, workload, endpoint));
-            }
-            Err(reason) => listener(&Step::Skipped(&endpoint.workload_uid, reason)),
-        }
-    }
+    let endpoints = mesh.services.endpoints(service)?;
+    listener(&Step::LeftOut(&LeftOut {
+        endpoints,
+        service,
+        source,
+        port,
+        target,
+    }));
+    let pools = endpoints.pools().iter();
+    let mut pools = pools.filter(|pool| pool.takes(service, source, port, target));
+    let (count, total) = pools.clone().fold((0, 0), |(count, total), pool| {
+        (count + pool.len(), total + pool.weight())
+    });
     if total == 0 {
         return None;
     }
     // A careless source of chance gets the last endpoint, not a panic.
-    let drawn = chance(total).min(total - 1);
-    let index = candidates.partition_point(|(sum, _, _)| *sum <= drawn);
-    let (_, workload, endpoint) = candidates[index];
-    listener(&Step::Chosen(workload, candidates.len()));
-    endpoint_port(workload, endpoint, port, target).map(|port| (workload, port))
+    let mut drawn = chance(total).min(total - 1);
+    let pool = pools.find(|pool| match drawn.checked_sub(pool.weight()) {
+        Some(rest) => {
+            drawn = rest;
+            false
+        }
+        None => true,
+    });
+    let member = pool?.at(drawn)?;
+    let workload = member.workload.as_ref()?;
+    listener(&Step::Chosen(workload, count));
+    endpoint_port(workload, &member.endpoint, port, target).map(|port| (workload, port))
 }
 
-fn usable<'a>(
-    mesh: &'a MeshSnapshot,
-    service: &Service,
-    source: &Workload,
-    endpoint: &Endpoint,
+/// The endpoints that cannot take a connection. Finding them is a look at every endpoint, which only who explains
+/// takes.
+pub(crate) struct LeftOut<'a> {
+    endpoints: &'a EndpointSet,
+    service: &'a Service,
+    source: &'a Workload,
     port: u16,
     target: u16,
-) -> Result<&'a Arc<Workload>, &'static str> {
-    if !service.takes(endpoint.status) {
-        return Err("it is unhealthy");
+}
+
+impl LeftOut<'_> {
+    /// A line for each, in the order of their uids.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = String> {
+        self.endpoints.members().filter_map(|member| {
+            let reason = self.reason(member)?;
+            let uid = &member.endpoint.workload_uid;
+            Some(format!("endpoint {uid} is left out: {reason}"))
+        })
     }
-    let workload = mesh
-        .workload_by_uid(&endpoint.workload_uid)
-        .ok_or("no such workload is known")?;
-    let behind_gateway = workload.network != source.network && workload.network_gateway.is_some();
-    if workload.addresses.is_empty() && workload.hostname.is_empty() && !behind_gateway {
-        return Err("it has no address");
+
+    /// The same as the pools say, for one member.
+    fn reason(&self, member: &Member) -> Option<&'static str> {
+        let endpoint = &member.endpoint;
+        if !self.service.takes(endpoint.status) {
+            return Some("it is unhealthy");
+        }
+        let Some(workload) = &member.workload else {
+            return Some("no such workload is known");
+        };
+        let behind_gateway =
+            workload.network != self.source.network && workload.network_gateway.is_some();
+        if workload.addresses.is_empty() && workload.hostname.is_empty() && !behind_gateway {
+            return Some("it has no address");
+        }
+        if self.target == 0 && !endpoint.port.contains_key(&self.port) {
+            return Some("it does not have the named port");
+        }
+        (workload.capacity == 0).then_some("its capacity is 0")
     }
-    if target == 0 && !endpoint.port.contains_key(&port) {
-        return Err("it does not have the named port");
-    }
-    if workload.capacity == 0 {
-        return Err("its capacity is 0");
-    }
-    Ok(workload)
 }
 
 fn endpoint_port(workload: &Workload, endpoint: &Endpoint, port: u16, target: u16) -> Option<u16> {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::authorization::{Action, Authorization, Obstacle};
 use crate::authorize::{self, ConnectionFacts, Verdict, Witness};
-use crate::route::{self, Route, RouteFacts};
+use crate::route::{self, Route, RouteFacts, Step};
 use crate::snapshot::MeshSnapshot;
 use crate::workload::Workload;
 
@@ -82,8 +82,9 @@ pub fn explain_route(
     choose: &mut dyn FnMut(u64) -> u64,
 ) -> RouteExplanation {
     let mut steps = Vec::new();
-    let answer = route::decide(mesh, facts, choose, &mut |step| {
-        steps.push(step.to_string())
+    let answer = route::decide(mesh, facts, choose, &mut |step| match step {
+        Step::LeftOut(left_out) => steps.extend(left_out.lines()),
+        step => steps.push(step.to_string()),
     });
     RouteExplanation {
         route: answer.as_ref().ok().map(RouteSummary::from),

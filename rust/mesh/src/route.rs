@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::balance::choose_endpoint;
+use crate::balance::{LeftOut, choose_endpoint};
 use crate::identity::Identity;
 use crate::service::Service;
 use crate::snapshot::MeshSnapshot;
@@ -16,7 +16,7 @@ use crate::workload::{TunnelProtocol, Workload};
 
 mod inbound;
 
-pub use inbound::{InboundFacts, InboundRefusal, InboundRoute, guess_service, inbound};
+pub use inbound::{Candidate, InboundFacts, InboundRefusal, InboundRoute, guess_service, inbound};
 
 /// What a connection was opened to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -331,10 +331,11 @@ fn expected(workload: &Workload, service: Option<&Service>) -> Vec<Identity> {
 /// A step of a decision, for the record.
 pub(crate) enum Step<'a> {
     Chosen(&'a Workload, usize),
+    /// A line for each endpoint; who listens asks for them.
+    LeftOut(&'a LeftOut<'a>),
     NoSuchPort(&'a Service, u16),
     PassthroughService(&'a Service),
     Service(&'a Service),
-    Skipped(&'a str, &'static str),
     UnknownAddress(SocketAddr),
     Workload(&'a Workload, u16),
 }
@@ -345,6 +346,10 @@ impl fmt::Display for Step<'_> {
             Self::Chosen(workload, 1) => write!(f, "endpoint {} is the only one", workload.uid),
             Self::Chosen(workload, count) => {
                 write!(f, "endpoint {} was drawn from {count}", workload.uid)
+            }
+            Self::LeftOut(left_out) => {
+                let mut lines = left_out.lines();
+                lines.try_for_each(|line| writeln!(f, "{line}"))
             }
             Self::NoSuchPort(service, port) => {
                 write!(f, "service {} has no port {port}", service.key())
@@ -357,7 +362,6 @@ impl fmt::Display for Step<'_> {
                 )
             }
             Self::Service(service) => write!(f, "the target is service {}", service.key()),
-            Self::Skipped(uid, reason) => write!(f, "endpoint {uid} is left out: {reason}"),
             Self::UnknownAddress(address) => {
                 write!(f, "{address} is no workload and no service of the mesh")
             }

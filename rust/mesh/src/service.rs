@@ -32,8 +32,10 @@ pub struct Service {
     pub cidr_vips: Vec<CidrVip>,
     /// Which ports it has.
     pub ports: PortMap,
-    /// The workloads behind it, healthy or not: health is looked at when one is chosen, so that a change of
-    /// `health_policy` takes effect at once (spec/dataplane.md §20.2 item 11).
+    /// The workloads behind it that it names itself; most name it instead, and
+    /// [`crate::snapshot::MeshSnapshot::endpoints`] has all of them, healthy or not: health is looked at when one is
+    /// chosen, so that a change of `health_policy` takes effect at once (spec/dataplane.md §20.2 item 11).
+    #[serde(skip)]
     pub endpoints: Endpoints,
     /// Names that its endpoints' certificates may carry instead of the workload's own.
     pub subject_alt_names: Vec<SubjectAltName>,

@@ -3,7 +3,7 @@
 //! Only `store` makes one. Every look-up is a hash look-up and, where several things share a key, a walk over those few.
 //!
 //! A view is three indexes behind `Arc`s. Publishing copies neither workloads, services and policies nor whole indexes:
-//! of those that changed, only the parts into which the changes fall (`snapshot/table.rs`).
+//! of those that changed, only the nodes on the way to the changes (`snapshot/table.rs`, `balance/sum_tree.rs`).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use crate::address::NamespacedHostname;
 use crate::authorization::Authorization;
-use crate::service::Service;
+use crate::balance::EndpointSet;
+use crate::service::{Endpoint, Service};
 use crate::workload::Workload;
 
 mod dump;
@@ -45,7 +46,7 @@ impl MeshSnapshot {
     /// The workload of this uid.
     #[must_use]
     pub fn workload_by_uid(&self, uid: &str) -> Option<&Arc<Workload>> {
-        self.workloads.by_uid.get(uid)
+        self.workloads.by_uid(uid)
     }
 
     /// The workload that one proxy instance stands for; all three must match.
@@ -92,6 +93,18 @@ impl MeshSnapshot {
         self.services.by_name(name)
     }
 
+    /// The endpoints of a service of this view, in the order of their uids.
+    pub fn endpoints(&self, service: &Service) -> impl Iterator<Item = &Arc<Endpoint>> {
+        let endpoints = self.services.endpoints(service);
+        endpoints.into_iter().flat_map(EndpointSet::iter)
+    }
+
+    /// What this workload is to a service of this view, if it is an endpoint of it.
+    #[must_use]
+    pub fn endpoint(&self, service: &Service, uid: &str) -> Option<&Arc<Endpoint>> {
+        self.services.endpoints(service)?.get(uid)
+    }
+
     /// The policy of this key (`namespace/name`).
     #[must_use]
     pub fn policy(&self, key: &str) -> Option<&Arc<Authorization>> {
@@ -121,9 +134,9 @@ impl MeshSnapshot {
 type Slot<T> = Arc<Vec<Arc<T>>>;
 
 /// Puts `value` under `key`: in the place of the one that `same` finds, or last.
-fn put<K: std::hash::Hash + Eq + Clone, T: Clone>(
+fn put<K: std::hash::Hash + Eq + Clone, T>(
     table: &mut Table<K, Slot<T>>,
-    key: K,
+    key: &K,
     value: &Arc<T>,
     same: impl Fn(&T) -> bool,
 ) {
@@ -134,12 +147,23 @@ fn put<K: std::hash::Hash + Eq + Clone, T: Clone>(
     }
 }
 
+/// Puts `value` under `key`, last; the one that `same` finds goes.
+fn put_last<K: std::hash::Hash + Eq + Clone, T>(
+    table: &mut Table<K, Slot<T>>,
+    key: &K,
+    value: &Arc<T>,
+    same: impl Fn(&T) -> bool,
+) {
+    let slot = Arc::make_mut(table.or_default(key));
+    slot.retain(|held| !same(held));
+    slot.push(Arc::clone(value));
+}
+
 /// Takes what `same` finds from under `key`.
 fn take<K, Q, T>(table: &mut Table<K, Slot<T>>, key: &Q, same: impl Fn(&T) -> bool)
 where
     K: std::hash::Hash + Eq + Clone + std::borrow::Borrow<Q>,
     Q: std::hash::Hash + Eq + ?Sized,
-    T: Clone,
 {
     if let Some(slot) = table.get_mut(key) {
         Arc::make_mut(slot).retain(|held| !same(held));

@@ -11,9 +11,9 @@ use crate::authorization::Authorization;
 use crate::decode::{
     Decoded, Refused, Rejection, Resource, TYPE_AUTHORIZATION, TYPE_SERVICE, TYPE_WORKLOAD, decode,
 };
-use crate::service::{Endpoint, Service};
+use crate::service::Service;
 use crate::snapshot::MeshSnapshot;
-use crate::workload::Workload;
+use crate::workload::{HealthStatus, PortMap, Workload};
 
 /// All we know of the mesh.
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ impl MeshStore {
         let mut batch = Batch {
             mesh: MeshSnapshot::clone(&self.current),
             declared: Vec::new(),
-            touched: BTreeSet::new(),
+            withdrawn: Vec::new(),
             applied: Applied::default(),
         };
         for (type_url, name) in removed {
@@ -105,8 +105,8 @@ struct Batch {
     mesh: MeshSnapshot,
     /// Services in the order in which they were declared: it ranks those that share a name or address.
     declared: Vec<NamespacedHostname>,
-    /// All services to put together again at the end.
-    touched: BTreeSet<NamespacedHostname>,
+    /// Services that were withdrawn.
+    withdrawn: Vec<NamespacedHostname>,
     applied: Applied,
 }
 
@@ -121,14 +121,14 @@ impl Batch {
                 if let Ok(name) = name.parse::<NamespacedHostname>()
                     && self.mesh.services.declared(&name).is_some()
                 {
-                    Arc::make_mut(&mut self.mesh.services).declare(&name, None);
-                    self.touched.insert(name);
+                    self.declare(&name, None);
+                    self.withdrawn.push(name);
                 }
             }
             TYPE_WORKLOAD => {
                 if let Some(old) = self.mesh.workload_by_uid(name).cloned() {
                     Arc::make_mut(&mut self.mesh.workloads).remove(name);
-                    self.replaced(Some(&old), None);
+                    self.replaced(&old.uid, Some(&old), None);
                 }
             }
             _ => {}
@@ -176,10 +176,24 @@ impl Batch {
             .declared(&name)
             .is_none_or(|held| **held != service)
         {
-            Arc::make_mut(&mut self.mesh.services).declare(&name, Some(service));
-            self.declared.push(name.clone());
-            self.touched.insert(name);
+            self.declare(&name, Some(service));
+            self.declared.push(name);
         }
+    }
+
+    fn declare(&mut self, name: &NamespacedHostname, service: Option<Service>) {
+        let services = Arc::make_mut(&mut self.mesh.services);
+        let named = |service: Option<&Service>| -> Vec<Arc<str>> {
+            let endpoints = service.map(|service| service.endpoints.keys().cloned());
+            endpoints.into_iter().flatten().collect()
+        };
+        let mut uids = named(services.declared(name).map(|service| &**service));
+        uids.extend(named(service.as_ref()));
+        services.declare(name, service);
+        for uid in uids {
+            services.refresh(name, &uid, self.mesh.workloads.by_uid(&uid));
+        }
+        self.applied.changes.services.insert(name.clone());
     }
 
     fn set_workload(&mut self, workload: Workload) {
@@ -188,42 +202,33 @@ impl Batch {
             return;
         }
         let workload = Arc::new(workload);
-        let workloads = Arc::make_mut(&mut self.mesh.workloads);
-        workloads.remove(&workload.uid);
-        workloads.insert(&workload);
-        self.replaced(old.as_deref(), Some(&workload));
+        Arc::make_mut(&mut self.mesh.workloads).insert(&workload, old.as_deref());
+        self.replaced(&workload.uid, old.as_deref(), Some(&workload));
     }
 
     /// Follows up a change of a workload: its endpoints, and what has to be said about it.
-    fn replaced(&mut self, old: Option<&Workload>, new: Option<&Workload>) {
-        // What a workload says of itself to a service; often the same before and after, and then nothing to do.
-        let said = |workload: Option<&Workload>, service: &NamespacedHostname| {
-            let workload = workload?;
-            let ports = workload.services.get(service)?;
-            Some(Endpoint::of(workload, ports))
-        };
-        for workload in [old, new].into_iter().flatten() {
-            for service in workload.services.keys() {
-                let endpoint = said(new, service);
-                if endpoint != said(old, service) {
-                    let services = Arc::make_mut(&mut self.mesh.services);
-                    services.attach(service, &workload.uid, endpoint);
-                    self.touched.insert(service.clone());
-                }
+    fn replaced(&mut self, uid: &Arc<str>, old: Option<&Workload>, new: Option<&Arc<Workload>>) {
+        let changes = &mut self.applied.changes;
+        changes.workloads.insert(Arc::clone(uid));
+        let services = Arc::make_mut(&mut self.mesh.services);
+        let now = new.map(|new| &**new);
+        let left = old.iter().flat_map(|old| old.services.keys());
+        let left = left.filter(|name| now.is_none_or(|now| !now.services.contains_key(*name)));
+        for name in now.iter().flat_map(|now| now.services.keys()).chain(left) {
+            services.refresh(name, uid, new);
+            // What it says of itself is often the same before and after, and then the service is not another.
+            if said(now, name) != said(old, name) {
+                changes.services.insert(name.clone());
             }
-            let changes = &mut self.applied.changes;
-            changes.workloads.insert(Arc::clone(&workload.uid));
+        }
+        for name in &*services.naming(uid) {
+            services.refresh(name, uid, new);
         }
         let policies = |w: Option<&Workload>| {
             w.map(|w| (w.namespace.clone(), w.authorization_policies.clone()))
         };
-        if let Some(workload) = new.or(old)
-            && policies(old) != policies(new)
-        {
-            self.applied
-                .changes
-                .attachments
-                .insert(Arc::clone(&workload.uid));
+        if policies(old) != policies(now) {
+            changes.attachments.insert(Arc::clone(uid));
         }
     }
 
@@ -236,17 +241,25 @@ impl Batch {
     }
 
     fn finish(mut self) -> (MeshSnapshot, Applied) {
-        if !self.touched.is_empty() {
+        if !self.declared.is_empty() || !self.withdrawn.is_empty() {
             let services = Arc::make_mut(&mut self.mesh.services);
             let declared: HashSet<_> = self.declared.iter().collect();
-            let others = self.touched.iter().filter(|name| !declared.contains(name));
-            for name in self.declared.iter().chain(others) {
+            let gone = self.withdrawn.iter().filter(|n| !declared.contains(n));
+            for name in self.declared.iter().chain(gone) {
                 services.publish(name);
             }
-            self.applied.changes.services = self.touched;
         }
         (self.mesh, self.applied)
     }
+}
+
+/// What a workload says of itself to a service.
+fn said<'a>(
+    workload: Option<&'a Workload>,
+    service: &NamespacedHostname,
+) -> Option<(&'a PortMap, HealthStatus)> {
+    let workload = workload?;
+    Some((workload.services.get(service)?, workload.status))
 }
 
 #[cfg(test)]

@@ -313,7 +313,6 @@ impl Request {
             &next.candidates,
             host.as_deref(),
             next.destination.port(),
-            &workload.uid,
         );
         ConnectionRecord::inbound(
             &peer.worker.pairs,

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::route::Target;
-use crate::service::Service;
+use crate::service::{Endpoint, Service};
 use crate::snapshot::MeshSnapshot;
 use crate::workload::{ApplicationProtocol, Workload};
 
@@ -32,7 +32,29 @@ pub struct InboundRoute {
     /// What to dial; also what policy is asked about.
     pub destination: SocketAddr,
     /// The services that may have been meant; [`guess_service`] picks one for metrics.
-    pub candidates: Vec<Arc<Service>>,
+    pub candidates: Vec<Candidate>,
+}
+
+/// A service that a request may have been meant for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The service.
+    pub service: Arc<Service>,
+    /// What the local workload is to it.
+    pub endpoint: Option<Arc<Endpoint>>,
+}
+
+impl Candidate {
+    fn of(mesh: &MeshSnapshot, service: &Arc<Service>, local: &Workload) -> Self {
+        Self {
+            service: Arc::clone(service),
+            endpoint: mesh.endpoint(service, &local.uid).cloned(),
+        }
+    }
+
+    fn own_port(&self, port: u16) -> Option<u16> {
+        self.endpoint.as_ref()?.port.get(&port).copied()
+    }
 }
 
 /// Why a request goes nowhere; the texts are upstream's (spec/dataplane.md §3.2).
@@ -127,24 +149,23 @@ fn check_destination(facts: &InboundFacts<'_>) -> Result<(), InboundRefusal> {
 fn next_hop(
     mesh: &MeshSnapshot,
     facts: &InboundFacts<'_>,
-) -> Result<(u16, Vec<Arc<Service>>), InboundRefusal> {
+) -> Result<(u16, Vec<Candidate>), InboundRefusal> {
     let local = facts.local;
     match facts.target {
         Target::Address(asked) => {
             let services = local.services.keys().filter_map(|name| mesh.service(name));
-            Ok((asked.port(), services.cloned().collect()))
+            let candidates = services.map(|service| Candidate::of(mesh, service, local));
+            Ok((asked.port(), candidates.collect()))
         }
         Target::Host { hostname, port } => {
             let service = mesh
                 .service_by_hostname(hostname, Some(&local.namespace))
                 .ok_or_else(|| InboundRefusal::UnknownHost(hostname.clone()))?;
-            let own = service
-                .endpoints
-                .get(&local.uid)
-                .and_then(|e| e.port.get(port));
-            let target = own.or_else(|| service.ports.get(port)).copied();
+            let candidate = Candidate::of(mesh, service, local);
+            let own = candidate.own_port(*port);
+            let target = own.or_else(|| service.ports.get(port).copied());
             match target.filter(|target| *target != 0) {
-                Some(target) => Ok((target, vec![Arc::clone(service)])),
+                Some(target) => Ok((target, vec![candidate])),
                 None => Err(InboundRefusal::NoPort {
                     hostname: hostname.clone(),
                     port: *port,
@@ -154,27 +175,22 @@ fn next_hop(
     }
 }
 
-/// The service that a connection to `port` of the workload `local_uid` was probably meant for (§3.9): the one the client
+/// The service that a connection to `port` of the local workload was probably meant for (§3.9): the one the client
 /// named, else the first with a port that leads there.
 #[must_use]
 pub fn guess_service<'a>(
-    candidates: &'a [Arc<Service>],
+    candidates: &'a [Candidate],
     for_host: Option<&str>,
     port: u16,
-    local_uid: &str,
 ) -> Option<&'a Arc<Service>> {
-    let named = candidates
-        .iter()
-        .find(|service| for_host == Some(&*service.hostname));
-    named.or_else(|| {
-        candidates.iter().find(|service| {
-            let endpoint = service.endpoints.get(local_uid);
-            service.ports.iter().any(|(service_port, target)| {
-                let own = endpoint.and_then(|endpoint| endpoint.port.get(service_port));
-                *target == port || own == Some(&port)
-            })
-        })
-    })
+    let mut named = candidates.iter();
+    let named = named.find(|candidate| for_host == Some(&*candidate.service.hostname));
+    let leads_there = |candidate: &&Candidate| {
+        let mut ports = candidate.service.ports.iter();
+        ports.any(|(own, target)| *target == port || candidate.own_port(*own) == Some(port))
+    };
+    let guessed = named.or_else(|| candidates.iter().find(leads_there));
+    guessed.map(|candidate| &candidate.service)
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{MeshSnapshot, sorted};
+use crate::balance::EndpointSet;
+use crate::service::Service;
 
 impl MeshSnapshot {
     /// One section as JSON: `workloads`, `services`, `policies` or `stagedServices`; `None` for another name.
@@ -14,14 +16,27 @@ impl MeshSnapshot {
             "policies" => Some(json(&sorted(self.policies.by_key.values(), |p| {
                 (&p.namespace, &p.name)
             }))),
-            "services" => Some(json(&sorted(self.services.all(), |s| {
-                (&s.hostname, &s.namespace)
-            }))),
+            "services" => {
+                let services = sorted(self.services.all(), |s| (&s.hostname, &s.namespace));
+                let whole = services.into_iter().map(|service| WholeService {
+                    service,
+                    endpoints: self.services.endpoints(service),
+                });
+                Some(json(&whole.collect::<Vec<_>>()))
+            }
             "stagedServices" => Some(json(&self.services.staged().collect::<BTreeMap<_, _>>())),
             "workloads" => Some(json(&sorted(self.workloads.by_uid.values(), |w| &w.uid))),
             _ => None,
         }
     }
+}
+
+/// A service with its endpoints.
+#[derive(Serialize)]
+struct WholeService<'a> {
+    #[serde(flatten)]
+    service: &'a Service,
+    endpoints: Option<&'a EndpointSet>,
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {

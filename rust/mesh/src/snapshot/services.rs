@@ -6,46 +6,62 @@ use std::sync::Arc;
 
 use super::{Slot, Table, put, take};
 use crate::address::{Cidr, NamespacedHostname};
-use crate::service::{Endpoint, Endpoints, Service};
+use crate::balance::EndpointSet;
+use crate::service::{Endpoint, Service};
+use crate::workload::Workload;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ServiceIndex {
-    entries: Table<NamespacedHostname, Entry>,
+    /// By hostname first, so that a service at hand finds its endpoints without a key being made.
+    entries: Table<Arc<str>, Arc<Vec<Entry>>>,
     by_hostname: Table<Arc<str>, Slot<Service>>,
     by_vip: Table<IpAddr, Slot<Service>>,
     by_cidr: Table<Cidr, Slot<Service>>,
+    /// Which services name a workload as their endpoint of themselves.
+    naming: Table<Arc<str>, Arc<Vec<NamespacedHostname>>>,
     /// How many blocks have each prefix length: these are the only ones worth a look-up.
     prefixes: BTreeMap<u8, usize>,
 }
 
 /// What is known under one service name. Endpoints that arrive before their service wait here.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Entry {
-    /// As the service itself was declared, with the endpoints it names.
+///
+/// The endpoints stand beside the service, not in it: a connection keeps its service for as long as it lives, and
+/// must keep neither an old list of endpoints with it nor see another service for every endpoint that comes or goes.
+#[derive(Clone, Debug)]
+struct Entry {
+    name: NamespacedHostname,
+    /// As the service itself was declared.
     declared: Option<Arc<Service>>,
-    /// What workloads say of themselves.
-    attached: Arc<Endpoints>,
-    /// The two put together.
+    /// As it is found in the indexes: the declaration as of the end of the last batch.
     published: Option<Arc<Service>>,
+    /// What workloads say of themselves and, where they say nothing, what the service says of them.
+    endpoints: EndpointSet,
 }
 
 impl ServiceIndex {
     pub(super) fn by_name(&self, name: &NamespacedHostname) -> Option<&Arc<Service>> {
-        self.entries.get(name)?.published.as_ref()
+        self.entry(&name.hostname, &name.namespace)?
+            .published
+            .as_ref()
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Service>> {
-        self.entries
-            .values()
-            .filter_map(|entry| entry.published.as_ref())
+        let entries = self.entries.values().flat_map(|slot| slot.iter());
+        entries.filter_map(|entry| entry.published.as_ref())
+    }
+
+    /// The endpoints of a service of this view.
+    pub(crate) fn endpoints(&self, service: &Service) -> Option<&EndpointSet> {
+        let entry = self.entry(&service.hostname, &service.namespace)?;
+        Some(&entry.endpoints)
     }
 
     /// Endpoints whose service is not known (yet).
-    pub(super) fn staged(&self) -> impl Iterator<Item = (&NamespacedHostname, &Endpoints)> {
-        self.entries
-            .iter()
-            .filter(|(_, entry)| entry.published.is_none())
-            .map(|(name, entry)| (name, &*entry.attached))
+    pub(super) fn staged(&self) -> impl Iterator<Item = (&NamespacedHostname, &EndpointSet)> {
+        let entries = self.entries.values().flat_map(|slot| slot.iter());
+        entries
+            .filter(|entry| entry.published.is_none())
+            .map(|entry| (&entry.name, &entry.endpoints))
     }
 
     pub(super) fn by_hostname(
@@ -105,56 +121,106 @@ impl ServiceIndex {
     }
 
     pub(crate) fn declared(&self, name: &NamespacedHostname) -> Option<&Arc<Service>> {
-        self.entries.get(name)?.declared.as_ref()
+        self.entry(&name.hostname, &name.namespace)?
+            .declared
+            .as_ref()
     }
 
-    /// Declares or withdraws a service; `publish` makes it seen.
+    /// The services that name a workload as their endpoint of themselves.
+    pub(crate) fn naming(&self, uid: &str) -> Arc<Vec<NamespacedHostname>> {
+        self.naming.get(uid).cloned().unwrap_or_default()
+    }
+
+    /// Declares or withdraws a service; `publish` makes it seen. The caller calls `refresh` for what it names.
     pub(crate) fn declare(&mut self, name: &NamespacedHostname, service: Option<Service>) {
-        self.entry(name).declared = service.map(Arc::new);
+        let entry = self.entry_mut(name);
+        let next = service.map(Arc::new);
+        let last = std::mem::replace(&mut entry.declared, next.clone());
+        for uid in last.iter().flat_map(|service| service.endpoints.keys()) {
+            if let Some(slot) = self.naming.get_mut(uid) {
+                Arc::make_mut(slot).retain(|held| held != name);
+                if slot.is_empty() {
+                    self.naming.remove(uid);
+                }
+            }
+        }
+        for uid in next.iter().flat_map(|service| service.endpoints.keys()) {
+            Arc::make_mut(self.naming.or_default(uid)).push(name.clone());
+        }
     }
 
-    /// Adds or takes away what a workload says of itself; `publish` makes it seen.
-    pub(crate) fn attach(
+    /// Works out anew what is known of one endpoint of a service; `workload` is the workload of that uid.
+    pub(crate) fn refresh(
         &mut self,
         name: &NamespacedHostname,
-        uid: &Arc<str>,
-        endpoint: Option<Endpoint>,
+        uid: &str,
+        workload: Option<&Arc<Workload>>,
     ) {
-        let attached = Arc::make_mut(&mut self.entry(name).attached);
-        match endpoint {
-            Some(endpoint) => drop(attached.insert(Arc::clone(uid), Arc::new(endpoint))),
-            None => drop(attached.remove(uid)),
+        let entry = self.entry_mut(name);
+        let said = workload.and_then(|workload| {
+            let ports = workload.services.get(name)?;
+            Some(Arc::new(Endpoint::of(workload, ports)))
+        });
+        let named = || entry.declared.as_ref()?.endpoints.get(uid).cloned();
+        match said.or_else(named) {
+            Some(endpoint) => entry.endpoints.insert(endpoint, workload.cloned()),
+            None => {
+                entry.endpoints.remove(uid);
+                self.prune(name);
+            }
         }
     }
 
-    /// Puts declaration and endpoints together again; once per service and batch, however many endpoints changed.
+    /// Makes the declaration seen; once per service and batch.
     pub(crate) fn publish(&mut self, name: &NamespacedHostname) {
-        let Some(entry) = self.entries.get_mut(name) else {
+        if self.entry(&name.hostname, &name.namespace).is_none() {
             return;
-        };
-        let next = entry.declared.as_ref().map(|declared| {
-            if entry.attached.is_empty() {
-                return Arc::clone(declared);
-            }
-            let mut service = Service::clone(declared);
-            let attached = entry.attached.iter();
-            service
-                .endpoints
-                .extend(attached.map(|(uid, e)| (Arc::clone(uid), Arc::clone(e))));
-            Arc::new(service)
-        });
-        let last = std::mem::replace(&mut entry.published, next.clone());
-        if next.is_none() && entry.attached.is_empty() {
-            self.entries.remove(name);
         }
+        let entry = self.entry_mut(name);
+        let next = entry.declared.clone();
+        let last = std::mem::replace(&mut entry.published, next.clone());
+        self.prune(name);
         self.reindex(last.as_deref(), next.as_ref());
     }
 
-    fn entry(&mut self, name: &NamespacedHostname) -> &mut Entry {
-        self.entries.or_default(name.clone())
+    fn entry(&self, hostname: &str, namespace: &str) -> Option<&Entry> {
+        let mut slot = self.entries.get(hostname)?.iter();
+        slot.find(|entry| *entry.name.namespace == *namespace)
     }
 
-    /// A service keeps its place among those that share a key, so that changes of endpoints do not change its rank.
+    fn entry_mut(&mut self, name: &NamespacedHostname) -> &mut Entry {
+        let slot = Arc::make_mut(self.entries.or_default(&name.hostname));
+        let found = slot.iter().position(|entry| entry.name == *name);
+        let at = found.unwrap_or_else(|| {
+            slot.push(Entry {
+                name: name.clone(),
+                declared: None,
+                published: None,
+                endpoints: EndpointSet::default(),
+            });
+            slot.len() - 1
+        });
+        &mut slot[at]
+    }
+
+    /// Forgets a name under which nothing is known.
+    fn prune(&mut self, name: &NamespacedHostname) {
+        let known = |entry: &Entry| {
+            entry.declared.is_some() || entry.published.is_some() || !entry.endpoints.is_empty()
+        };
+        let entry = self.entry(&name.hostname, &name.namespace);
+        if entry.is_none_or(known) {
+            return;
+        }
+        if let Some(slot) = self.entries.get_mut(&name.hostname) {
+            Arc::make_mut(slot).retain(|entry| entry.name != *name);
+            if slot.is_empty() {
+                self.entries.remove(&name.hostname);
+            }
+        }
+    }
+
+    /// A service keeps its place among those that share a key, so that a change of it does not change its rank.
     fn reindex(&mut self, last: Option<&Service>, next: Option<&Arc<Service>>) {
         if let Some(last) = last {
             let same =
@@ -178,18 +244,13 @@ impl ServiceIndex {
             let same =
                 |held: &Service| held.hostname == next.hostname && held.namespace == next.namespace;
             for vip in &next.vips {
-                put(&mut self.by_vip, vip.address, next, same);
+                put(&mut self.by_vip, &vip.address, next, same);
             }
             for vip in &next.cidr_vips {
                 self.count_prefix(vip.cidr.prefix(), true);
-                put(&mut self.by_cidr, vip.cidr, next, same);
+                put(&mut self.by_cidr, &vip.cidr, next, same);
             }
-            put(
-                &mut self.by_hostname,
-                Arc::clone(&next.hostname),
-                next,
-                same,
-            );
+            put(&mut self.by_hostname, &next.hostname, next, same);
         }
     }
 

@@ -5,7 +5,8 @@ use crate::testing::{Owned, apply, dump, pod, policy, resources, service};
 
 fn uids(mesh: &MeshSnapshot, hostname: &str) -> Vec<String> {
     let service = mesh.service_by_hostname(hostname, None).unwrap();
-    service.endpoints.keys().map(ToString::to_string).collect()
+    let endpoints = mesh.endpoints(service);
+    endpoints.map(|e| e.workload_uid.to_string()).collect()
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn answer(mesh: &MeshSnapshot, target: &str) -> Result<(String, Vec<String>), (u
     };
     match inbound(mesh, &facts) {
         Ok(route) => {
-            let names = route.candidates.iter().map(|s| s.key().to_string());
+            let names = route.candidates.iter().map(|c| c.service.key().to_string());
             Ok((route.destination.to_string(), names.collect()))
         }
         Err(refusal) => Err((refusal.status(), refusal.to_string())),
@@ -176,12 +176,16 @@ fn behind_an_application_tunnel_the_application_decides() {
 #[test]
 fn the_service_is_guessed_from_the_clients_word_then_from_the_port() {
     let mesh = world(json!({}));
-    let candidates: Vec<_> = ["ns/plain.ns", "ns/own.ns"]
-        .iter()
-        .filter_map(|n| mesh.service(&n.parse().unwrap()).cloned())
-        .collect();
     let guess = |host: Option<&str>, port, uid: &str| {
-        guess_service(&candidates, host, port, uid).map(|s| &*s.hostname)
+        let of = |n: &str| {
+            Candidate::of(
+                &mesh,
+                mesh.service(&n.parse().unwrap()).unwrap(),
+                &local(&mesh, uid),
+            )
+        };
+        let candidates = ["ns/plain.ns", "ns/own.ns"].map(of);
+        guess_service(&candidates, host, port).map(|s| s.hostname.to_string())
     };
     for (host, port, uid, expected) in [
         (Some("own.ns"), 1, "server", Some("own.ns")),
@@ -191,7 +195,11 @@ fn the_service_is_guessed_from_the_clients_word_then_from_the_port() {
         (None, 9090, "client", None),
         (None, 80, "server", None),
     ] {
-        assert_eq!(guess(host, port, uid), expected, "{host:?} {port} {uid}");
+        assert_eq!(
+            guess(host, port, uid).as_deref(),
+            expected,
+            "{host:?} {port} {uid}"
+        );
     }
-    assert_eq!(guess_service(&[], Some("own.ns"), 80, "server"), None);
+    assert_eq!(guess_service(&[], Some("own.ns"), 80), None);
 }
