@@ -116,6 +116,8 @@ class NodeSettings:
     packet_mark: int | None = None
     original_source: bool | None = None
     splice: bool = True
+    first_flight: bool = True
+    """An application's first bytes go right behind the request for its tunnel, without waiting for the answer."""
     """Let the kernel move the bytes of plain connections; off, they are copied."""
     pool: tuple[tuple[str, Json], ...] = ()
     """`maxStreams`, `idle`: what is absent has the data plane's default."""
@@ -147,6 +149,7 @@ class NodeSettings:
             "packetMark": self.packet_mark,
             "originalSource": self.original_source,
             "splice": self.splice,
+            "firstFlight": self.first_flight,
             "accessLog": {
                 "format": self.access_log.format,
                 "path": str(self.access_log.path) if self.access_log.path else None,
@@ -191,6 +194,7 @@ def read_node(node: Node, report: Report, *, base: Path) -> NodeSettings | None:
             ("packetMark", "packet_mark"),
             ("originalSource", "original_source"),
             ("splice", "splice"),
+            ("firstFlight", "first_flight"),
         )
         if key in value
     }
@@ -323,6 +327,7 @@ _NODE = struct(
     Field("packetMark", integer(0, 2**32 - 1, "a packet mark")),
     Field("originalSource", boolean),
     Field("splice", boolean),
+    Field("firstFlight", boolean),
     Field("pool", struct(Field("maxStreams", _count), Field("idle", _duration(1.0, 86400.0)))),
     Field("deadlines", struct(*(Field(name, _deadline) for name in _DEADLINES))),
     Field(

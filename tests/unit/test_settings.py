@@ -49,6 +49,7 @@ def test_the_least_that_a_node_must_be_told_has_defaults_for_the_rest() -> None:
         "packetMark": None,
         "originalSource": None,
         "splice": True,
+        "firstFlight": True,
         "accessLog": {"format": "plain", "path": None},
         "logLevel": "info",
     }
@@ -67,6 +68,7 @@ logLevel: debug
 packetMark: 1337
 originalSource: false
 splice: false
+firstFlight: false
 ca: {directory: /ca, leafLifetime: 20s, trustDomain: a.b}
 accessLog: {format: json, path: logs/access}
 listen: {outbound: "[::1]:15001", inbound: 127.0.0.1:0, socks5: 127.0.0.1:1080, metrics: 127.0.0.1:15020, readiness: 127.0.0.1:15021}
@@ -88,6 +90,7 @@ tls: {records: rustls, aead: aws-lc, keyUpdateAfter: 4194304}
     assert native["packetMark"] == 1337
     assert native["originalSource"] is False
     assert native["splice"] is False
+    assert native["firstFlight"] is False
     assert native["accessLog"] == {"format": "json", "path": "/etc/mesh/logs/access"}
     assert native["logLevel"] == "debug"
     assert native["listeners"]["outbound"] == "[::1]:15001"

@@ -309,11 +309,8 @@ impl Request {
             fields: &self.head.fields,
         };
         let host = self.head.fields.get("forwarded").and_then(Forwarded::host);
-        let service = mesh::route::guess_service(
-            &next.candidates,
-            host.as_deref(),
-            next.destination.port(),
-        );
+        let service =
+            mesh::route::guess_service(&next.candidates, host.as_deref(), next.destination.port());
         ConnectionRecord::inbound(
             &peer.worker.pairs,
             self.started,

@@ -29,6 +29,7 @@ use crate::telemetry::access_log::Direction;
 use crate::telemetry::metrics;
 use crate::tls::Session;
 use crate::tunnel::TunnelStream;
+use crate::tunnel::first_flight::FirstFlight;
 use crate::tunnel::pool::PoolKey;
 use crate::worker::Worker;
 
@@ -67,7 +68,7 @@ struct Connection {
 
 /// The next hop, connected.
 enum Upstream {
-    Stream(TunnelStream),
+    Stream(TunnelStream, FirstFlight),
     Socket(Rc<TcpStream>),
 }
 
@@ -118,12 +119,28 @@ impl Connection {
             Target::Address(address) => Some(*address),
             Target::Host { .. } => None,
         };
-        self.connect(&target)
+        self.connect(&target, self.first_flight(way))
             .await
             .map_err(|failed| (failed, address))
     }
 
-    async fn connect(&self, target: &Target) -> Result<(Upstream, ConnectionRecord), Failed> {
+    /// A SOCKS client speaks when it has our reply, the others when they like.
+    fn first_flight(&self, way: &WayIn) -> FirstFlight {
+        match way {
+            WayIn::Captured { .. } | WayIn::Forward(_)
+                if self.worker.shared.settings.first_flight =>
+            {
+                FirstFlight::of(self.application.clone())
+            }
+            _ => FirstFlight::none(),
+        }
+    }
+
+    async fn connect(
+        &self,
+        target: &Target,
+        first: FirstFlight,
+    ) -> Result<(Upstream, ConnectionRecord), Failed> {
         let worker = &self.worker;
         worker.refuse_self_call(target)?;
         let source = worker.local_workload().await?;
@@ -145,7 +162,7 @@ impl Connection {
         let upstream = tokio::select! {
             biased;
             error = self.registration.cut() => Err(error),
-            upstream = self.reach(&source, &route, record.introduction()) => upstream,
+            upstream = self.reach(&source, &route, record.introduction(), first) => upstream,
         };
         match upstream {
             Ok(upstream) => Ok((upstream, record)),
@@ -161,11 +178,12 @@ impl Connection {
         source: &Arc<Workload>,
         route: &Route,
         introduction: &str,
+        first: FirstFlight,
     ) -> Result<Upstream, Error> {
         match route {
             Route::Hbone { .. } => {
-                let stream = self.tunnel(source, route, introduction).await;
-                stream.map(Upstream::Stream)
+                let stream = self.tunnel(source, route, introduction, &first).await?;
+                Ok(Upstream::Stream(stream, first))
             }
             Route::Passthrough { destination, .. } => {
                 self.dial(*destination).await.map(Upstream::Socket)
@@ -179,6 +197,7 @@ impl Connection {
         source: &Arc<Workload>,
         route: &Route,
         introduction: &str,
+        first: &FirstFlight,
     ) -> Result<TunnelStream, Error> {
         let Route::Hbone {
             peer,
@@ -211,7 +230,8 @@ impl Connection {
         let head = RequestHead::connect(authority.to_string(), fields);
         let session = || Session::client(certificate.client(&key.expected));
         let deadline = worker.shared.settings.deadlines.connect;
-        worker.pool.connect(&key, &head, session, deadline).await
+        let pool = &worker.pool;
+        pool.connect(&key, &head, session, deadline, first).await
     }
 
     async fn dial(&self, destination: SocketAddr) -> Result<Rc<TcpStream>, Error> {
@@ -245,9 +265,12 @@ impl Connection {
         let application = self.application.clone();
         let cut = self.registration.cut();
         let end = match &upstream {
-            Upstream::Stream(stream) => {
+            Upstream::Stream(stream, first) => {
+                record.received.add(first.len());
                 stream.attach(application.clone(), record.sent.clone());
-                Halves::new(stream, &application, Side::Downstream, &record.received)
+                let side = Side::Downstream;
+                Halves::new(stream, &application, side, &record.received)
+                    .behind(first)
                     .run(cut)
                     .await
             }
@@ -267,7 +290,7 @@ impl Connection {
                 abort(socket, patience(&end, Side::Upstream)).await;
             }
             // Resets the stream unless both sides have finished.
-            (Upstream::Stream(stream), _) => drop(stream),
+            (Upstream::Stream(stream, _), _) => drop(stream),
         }
         if matches!(end, RelayEnd::Finished) {
             finish(&application);

@@ -58,8 +58,11 @@ pub struct Settings {
     #[serde(default)]
     pub original_source: Option<bool>,
     /// Let the kernel move the bytes of plain connections where that is cheaper; off copies them.
-    #[serde(default = "default_splice")]
+    #[serde(default = "yes")]
     pub splice: bool,
+    /// Send an application's first bytes right behind the CONNECT; off waits for the peer's answer.
+    #[serde(default = "yes")]
+    pub first_flight: bool,
     /// One line per connection.
     #[serde(default)]
     pub access_log: AccessLog,
@@ -354,7 +357,7 @@ fn default_hbone_port() -> u16 {
     15008
 }
 
-fn default_splice() -> bool {
+fn yes() -> bool {
     true
 }
 

@@ -32,6 +32,7 @@ use super::{LAST_BYTES, PATIENCE, RelayEnd};
 use crate::connection::Flow;
 use crate::error::{Error, Side, Stage};
 use crate::scratch;
+use crate::tunnel::first_flight::FirstFlight;
 use crate::tunnel::stream::{Inbox, Room, SendError};
 use crate::tunnel::{StreamEnd, TunnelStream};
 
@@ -49,7 +50,7 @@ pub(crate) struct Halves<'c> {
     phase: Phase,
     up_done: bool,
     down_done: bool,
-    /// Writing to the application has failed. That took the error off its socket, whose end now looks like a FIN.
+    /// Reading from or writing to the application has failed. That took the error off its socket, whose end now looks like a FIN.
     failed: bool,
     /// Runs while somebody is given a limited time.
     timer: Option<Pin<Box<Sleep>>>,
@@ -88,6 +89,12 @@ impl<'c> Halves<'c> {
             timer: None,
             failure: None,
         }
+    }
+
+    /// What the application said before is on its way; here is what was found out about it then.
+    pub(crate) fn behind(mut self, first: &FirstFlight) -> Self {
+        self.failed = first.has_failed();
+        self
     }
 
     /// Relays until both sides have ended, one was cut, or `cut` says so.

@@ -42,9 +42,12 @@ pub(crate) fn read_vectored(
         return read_available(socket, buffer);
     }
     let wanted = buffers.iter().map(|buffer| buffer.len()).sum();
-    attempt(socket, Interest::READABLE, proof_of_empty(wanted), |mut socket| {
-        socket.read_vectored(buffers)
-    })
+    attempt(
+        socket,
+        Interest::READABLE,
+        proof_of_empty(wanted),
+        |mut socket| socket.read_vectored(buffers),
+    )
 }
 
 /// [`write_available`] out of several buffers, in their order.

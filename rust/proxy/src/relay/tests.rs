@@ -18,6 +18,7 @@ use crate::error::{Error, Side};
 use crate::sys;
 use crate::tls::Session;
 use crate::tls::testing::{CLIENT, SERVER, identity};
+use crate::tunnel::first_flight::FirstFlight;
 use crate::tunnel::server::Serving;
 use crate::tunnel::tests::{World, key, patient, play};
 
@@ -132,7 +133,9 @@ async fn tunnelled(
     let key = key(address);
     let head = RequestHead::connect("10.0.0.1:80", Fields::default());
     let session = || Session::client(own.client(&[identity(SERVER)]));
-    let opened = pool.connect(&key, &head, session, super::PATIENCE).await;
+    let opened = pool
+        .connect(&key, &head, session, super::PATIENCE, &FirstFlight::none())
+        .await;
     let stream = opened.unwrap_or_else(|error| panic!("{error}"));
     spawn_local(async move {
         stream.attach(near.clone(), down);

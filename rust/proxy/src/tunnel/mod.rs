@@ -5,6 +5,7 @@
 
 pub(crate) mod client;
 mod driver;
+pub(crate) mod first_flight;
 mod held;
 mod outgoing;
 pub(crate) mod pool;

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_local;
 
 use super::client::Dialer;
+use super::first_flight::FirstFlight;
 use super::request::{self, NoAnswer};
 use super::state::Tunnel;
 use super::stream::TunnelStream;
@@ -90,7 +91,7 @@ impl TunnelPool {
     }
 
     /// Opens a stream to the key's peer, in a tunnel that has room or in a new one, and waits at most `deadline` for
-    /// the peer to accept it.
+    /// the peer to accept it. What the application says meanwhile goes along.
     ///
     /// # Errors
     /// Why the dial that this connection waited for failed, or what the peer answered.
@@ -100,19 +101,20 @@ impl TunnelPool {
         head: &RequestHead,
         session: impl Fn() -> Result<Session, TlsError>,
         deadline: Duration,
+        first: &FirstFlight,
     ) -> Result<TunnelStream, Error> {
         let mut attempts = ATTEMPTS;
         loop {
             attempts -= 1;
             let Checkout { stream, reused } = self.open(key, head, &session).await?;
-            let error = match request::answer(&stream, deadline).await {
+            let error = match request::answer(&stream, deadline, first).await {
                 Ok(()) => return Ok(stream),
                 Err(NoAnswer::Decided(error)) => return Err(error),
                 // The peer promises that it has done nothing (RFC 9113 §8.7).
                 Err(NoAnswer::Refused(error)) => error,
-                // A tunnel that others used may end while our request is on its way. Nothing of the application has
-                // been sent yet, so the request can be made once more.
-                Err(NoAnswer::Lost(error)) if reused => error,
+                // A tunnel that others used may end while our request is on its way. If nothing of the application has
+                // been sent yet, the request can be made once more; otherwise its server may have had it already.
+                Err(NoAnswer::Lost(error)) if reused && first.is_empty() => error,
                 Err(NoAnswer::Lost(error)) => return Err(error),
             };
             if attempts == 0 {

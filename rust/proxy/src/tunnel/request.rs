@@ -2,11 +2,14 @@
 //!
 //! Whether a request may be made again is `pool.rs`'s decision; here is what it decides on.
 
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
 use hbone::ErrorCode;
 use tokio::time::timeout;
 
+use super::first_flight::FirstFlight;
 use super::stream::{StreamEnd, TunnelStream};
 use crate::error::{Error, Side, Stage};
 
@@ -20,9 +23,13 @@ pub(super) enum NoAnswer {
     Refused(Error),
 }
 
-/// Waits for the answer to be 200.
-pub(super) async fn answer(stream: &TunnelStream, deadline: Duration) -> Result<(), NoAnswer> {
-    let Ok(response) = timeout(deadline, stream.response()).await else {
+/// Waits for the answer to be 200, and sends meanwhile what the application says.
+pub(super) async fn answer(
+    stream: &TunnelStream,
+    deadline: Duration,
+    first: &FirstFlight,
+) -> Result<(), NoAnswer> {
+    let Ok(response) = timeout(deadline, agreed(stream, first)).await else {
         return Err(NoAnswer::Decided(Error::new(
             Stage::Connect,
             Side::Upstream,
@@ -31,8 +38,8 @@ pub(super) async fn answer(stream: &TunnelStream, deadline: Duration) -> Result<
         )));
     };
     match response {
-        Ok(head) if head.status == 200 => Ok(()),
-        Ok(head) => Err(NoAnswer::Decided(status(head.status))),
+        Ok(200) => Ok(()),
+        Ok(other) => Err(NoAnswer::Decided(status(other))),
         Err(StreamEnd::Reset(ErrorCode::RefusedStream)) => {
             Err(NoAnswer::Refused(lost("stream refused by peer")))
         }
@@ -42,6 +49,28 @@ pub(super) async fn answer(stream: &TunnelStream, deadline: Duration) -> Result<
         }
         Err(StreamEnd::Lost(end)) => Err(NoAnswer::Lost(lost(&end.to_string()))),
     }
+}
+
+/// The peer's status; 200 only once the stream has had all that was taken from the application.
+async fn agreed(stream: &TunnelStream, first: &FirstFlight) -> Result<u16, StreamEnd> {
+    let (mut sent, mut status) = (0, None);
+    poll_fn(|context| {
+        if status.is_none()
+            && let Poll::Ready(head) = stream.poll_response(context)?
+        {
+            status = Some(head.status);
+        }
+        match status {
+            Some(200) | None => {}
+            Some(other) => return Poll::Ready(Ok(other)),
+        }
+        let all_sent = first.poll_send(stream, &mut sent, context)?;
+        match (all_sent, status) {
+            (Poll::Ready(()), Some(status)) => Poll::Ready(Ok(status)),
+            _ => Poll::Pending,
+        }
+    })
+    .await
 }
 
 fn lost(text: &str) -> Error {

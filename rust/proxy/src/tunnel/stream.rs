@@ -97,24 +97,24 @@ impl TunnelStream {
         &self.tunnel
     }
 
-    /// Waits for the peer's answer to our CONNECT.
+    /// The peer's answer to our CONNECT, once.
     ///
     /// # Errors
     /// The stream or its tunnel ended first.
-    pub(crate) async fn response(&self) -> Result<ResponseHead, StreamEnd> {
-        poll_fn(|context| {
-            self.with(|_, slot| {
-                if let Some(head) = slot.response.take() {
-                    return Poll::Ready(Ok(head));
-                }
-                if let Some(end) = &slot.cut {
-                    return Poll::Ready(Err(end.clone()));
-                }
-                slot.reader = Some(context.waker().clone());
-                Poll::Pending
-            })
+    pub(super) fn poll_response(
+        &self,
+        context: &Context<'_>,
+    ) -> Result<Poll<ResponseHead>, StreamEnd> {
+        self.with(|_, slot| {
+            if let Some(head) = slot.response.take() {
+                return Ok(Poll::Ready(head));
+            }
+            if let Some(end) = &slot.cut {
+                return Err(end.clone());
+            }
+            slot.reader = Some(context.waker().clone());
+            Ok(Poll::Pending)
         })
-        .await
     }
 
     /// Answers the peer's request. With `end` there will be no body.
@@ -135,6 +135,7 @@ impl TunnelStream {
     }
 
     /// Waits until something can be done with received bytes.
+    #[cfg(test)]
     pub(crate) async fn inbox(&self) -> Inbox {
         poll_fn(|context| self.poll_inbox(context)).await
     }

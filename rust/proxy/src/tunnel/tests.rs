@@ -13,6 +13,7 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::timeout;
 
 use super::client::Dialer;
+use super::first_flight::FirstFlight;
 use super::pool::{PoolKey, TunnelPool};
 use super::server::Serving;
 use super::set::TunnelSet;
@@ -160,7 +161,8 @@ async fn open(
     let head = RequestHead::connect("10.0.0.1:80", Fields::default());
     let key = key(peer);
     let session = || Session::client(certificate.client(&key.expected));
-    pool.connect(&key, &head, session, SOON).await
+    pool.connect(&key, &head, session, SOON, &FirstFlight::none())
+        .await
 }
 
 async fn open_many(
@@ -290,7 +292,9 @@ fn a_peer_that_is_somebody_else_is_refused() {
         let mut key = key(peer.address);
         key.expected = vec![identity("spiffe://cluster.local/ns/shop/sa/another")];
         let session = || Session::client(own.client(&key.expected));
-        let opened = pool.connect(&key, &head, session, SOON).await;
+        let opened = pool
+            .connect(&key, &head, session, SOON, &FirstFlight::none())
+            .await;
         let error = opened.map(|_| ()).unwrap_err();
         assert_eq!((error.stage, error.reason), (Stage::Handshake, "wrong_san"));
     });
