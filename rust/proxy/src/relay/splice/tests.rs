@@ -1,5 +1,6 @@
 //! Bulk through pipes, with copying as the oracle: the same story over both must show the same.
 
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -247,6 +248,45 @@ fn a_slow_receiver_holds_its_sender_back_and_gets_everything_in_the_end() {
                 assert!(*piece == period[..piece.len()], "{way:?}");
             }
             end_with(joined, (MIB + sent, MIB), way).await;
+        });
+    }
+}
+
+#[test]
+fn a_pair_that_is_always_ready_lets_others_have_their_turn() {
+    for way in BOTH {
+        play(async move {
+            let joined = busy(way).await;
+            let blocking = |socket: TcpStream| {
+                let socket = socket.into_std().unwrap();
+                socket.set_nonblocking(false).unwrap();
+                socket
+            };
+            let (mut client, mut server) = (blocking(joined.client), blocking(joined.server));
+            let size = 512 * MIB;
+            let sending = std::thread::spawn(move || {
+                let piece = vec![7; MIB];
+                (0..size / MIB).for_each(|_| client.write_all(&piece).unwrap());
+                client
+            });
+            let receiving = std::thread::spawn(move || {
+                let mut piece = vec![0; 4 * MIB];
+                let mut left = size;
+                while left > 0 {
+                    left -= server.read(&mut piece).unwrap();
+                }
+                server
+            });
+            let (mut most, mut before) = (0, joined.up.bytes());
+            while joined.up.bytes() < (MIB + size) as u64 {
+                tokio::task::yield_now().await;
+                let now = joined.up.bytes();
+                most = most.max(now - before);
+                before = now;
+            }
+            drop((sending.join().unwrap(), receiving.join().unwrap()));
+            // A turn of spliced steps, and what a half-empty one before it left.
+            assert!(most <= 3 * MIB as u64, "{way:?}: {most} bytes in one turn");
         });
     }
 }
