@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from bench.macro.namespaces import Bed
     from tests.netns.namespaces import Namespace
 
-START_DEADLINE = 20.0
+START_DEADLINE = 60.0
 POLL = 0.002
 
 

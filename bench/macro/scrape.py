@@ -24,7 +24,9 @@ def run(block: Block) -> None:
     count = block.many(SERVICES)
     more = {"parallel": 32, "count": count, "spread": count, "seconds": 120}
     visit = block.words("fresh", to=mesh.SERVICE_ADDRESS, port=mesh.SERVICE_PORT, **more)
+    cpu = block.pair.cpu()
     visited = block.load.run(visit, 120)
+    block.note_cpu("a connection with labels of its own, CPU µs", block.pair.cpu() - cpu, count)
     if not visited["all"]:
         raise RuntimeError(f"{visited['failed']} of {count} failed: {visited['failure']}")
     pid, namespace = block.pair.near.process.pid, block.site.bed.near
