@@ -8,24 +8,24 @@ use super::{Fault, TlsError};
 
 #[derive(Debug)]
 pub(super) struct Budget {
-    empty: u8,
-    key_updates: u8,
-    tickets: u8,
+    empty: u16,
+    key_updates: u16,
+    tickets: u16,
     barren: u16,
-    warnings: u8,
+    warnings: u16,
 }
 
 /// As BoringSSL and rustls: some peers send a few to hide lengths.
-const EMPTY_RECORDS: u8 = 32;
+const EMPTY_RECORDS: u16 = 32;
 /// As BoringSSL and rustls: each one costs two key derivations.
-const KEY_UPDATES: u8 = 32;
+const KEY_UPDATES: u16 = 32;
 /// A server sends two or four when the handshake is over, and hardly ever one later.
-const TICKETS: u8 = 32;
+const TICKETS: u16 = 32;
 /// Handshake and alert records of any kind: enough for the largest ticket in the smallest fragments that a peer may
 /// ask its own library for (64 KiB in 64 bytes, RFC 8449 §4).
 const BARREN_RECORDS: u16 = 1024;
 /// As BoringSSL and rustls: one says something, the next ones do not.
-const WARNINGS: u8 = 4;
+const WARNINGS: u16 = 4;
 
 impl Default for Budget {
     fn default() -> Self {
@@ -50,41 +50,37 @@ impl Budget {
     }
 
     pub(super) fn empty(&mut self) -> Result<(), Fault> {
-        spend(&mut self.empty, PeerMisbehaved::TooManyEmptyFragments)
+        let over = PeerMisbehaved::TooManyEmptyFragments;
+        spend(&mut self.empty, || Fault::unexpected(over))
     }
 
     pub(super) fn key_update(&mut self) -> Result<(), Fault> {
-        spend(
-            &mut self.key_updates,
-            PeerMisbehaved::TooManyKeyUpdateRequests,
-        )
+        let over = PeerMisbehaved::TooManyKeyUpdateRequests;
+        spend(&mut self.key_updates, || Fault::unexpected(over))
     }
 
     pub(super) fn warning(&mut self) -> Result<(), Fault> {
-        spend(
-            &mut self.warnings,
-            PeerMisbehaved::TooManyWarningAlertsReceived,
-        )
+        let over = PeerMisbehaved::TooManyWarningAlertsReceived;
+        spend(&mut self.warnings, || Fault::unexpected(over))
     }
 
     pub(super) fn ticket(&mut self) -> Result<(), Fault> {
-        self.tickets = self.tickets.checked_sub(1).ok_or_else(|| Fault {
-            alert: Some(AlertDescription::UnexpectedMessage),
-            error: TlsError::Protocol(format!("more than {TICKETS} tickets and no data")),
-        })?;
-        Ok(())
+        spend(&mut self.tickets, || too_many(TICKETS, "tickets"))
     }
 
     pub(super) fn barren(&mut self) -> Result<(), Fault> {
-        self.barren = self.barren.checked_sub(1).ok_or_else(|| Fault {
-            alert: Some(AlertDescription::UnexpectedMessage),
-            error: TlsError::Protocol(format!("more than {BARREN_RECORDS} records and no data")),
-        })?;
-        Ok(())
+        spend(&mut self.barren, || too_many(BARREN_RECORDS, "records"))
     }
 }
 
-fn spend(left: &mut u8, over: PeerMisbehaved) -> Result<(), Fault> {
-    *left = left.checked_sub(1).ok_or_else(|| Fault::unexpected(over))?;
+fn spend(left: &mut u16, over: impl FnOnce() -> Fault) -> Result<(), Fault> {
+    *left = left.checked_sub(1).ok_or_else(over)?;
     Ok(())
+}
+
+fn too_many(limit: u16, what: &str) -> Fault {
+    Fault {
+        alert: Some(AlertDescription::UnexpectedMessage),
+        error: TlsError::Protocol(format!("more than {limit} {what} and no data")),
+    }
 }

@@ -20,7 +20,7 @@ pub struct RecordChoice {
     pub why: String,
 }
 
-/// All of the measuring, and a quarter of what the self-test may take.
+/// For all of the measuring: half of what the self-test may take.
 const MEASURE: Duration = Duration::from_micros(500);
 /// The best of so many rounds is what the processor can do; the others were disturbed.
 const ROUNDS: usize = 24;

@@ -1,8 +1,6 @@
-//! rustls' unbuffered machine, turned step by step; `session` says when and with what.
+//! rustls' unbuffered machine, turned step by step; `plain` says when and with what.
 //!
-//! Here the in-place record layer will stand beside rustls' own: once the handshake is over, `Engine` hands its
-//! keys to it (rustls' kernel API) and gets the same three jobs back. This one stays as the fallback and the
-//! oracle. Knows nothing of peers, limits or when a connection is over.
+//! Knows nothing of peers, limits or when a connection is over.
 
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;

@@ -25,6 +25,18 @@ fn what_was_installed_is_found_until_it_is_forgotten() {
 }
 
 #[test]
+fn connections_make_their_records_as_the_store_was_told() {
+    let root = Authority::root("root");
+    for plan in RecordPlan::EACH {
+        let store = CredentialStore::new(plan);
+        store.install(root.certificate(SERVER));
+        let certificate = store.get(&identity(SERVER)).unwrap();
+        assert_eq!(certificate.server().records, plan);
+        assert_eq!(certificate.client(&[identity(CLIENT)]).records, plan);
+    }
+}
+
+#[test]
 fn those_who_wait_are_woken_by_the_certificate_they_wait_for() {
     let root = Authority::root("root");
     let store = CredentialStore::new(RecordPlan::default());

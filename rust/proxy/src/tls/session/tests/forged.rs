@@ -19,15 +19,21 @@ impl Forger {
 
     /// The end is a client, or a server, on the path in use; the forger is on ours.
     pub(super) fn against(client: bool) -> Self {
+        let mut forger = Self::before_the_handshake(client);
+        carry_whole(&mut forger.end, &mut forger.own);
+        let (end, own) = (&forger.end.session, &forger.own.session);
+        assert!(!end.is_handshaking() && !own.is_handshaking());
+        forger
+    }
+
+    fn before_the_handshake(client: bool) -> Self {
         let root = Authority::root("root");
         let (ours, plan) = (RecordPlan::default(), plan());
         use_plan(if client { plan } else { ours });
-        let mut one = End::client(root.certificate(CLIENT).client(&[identity(SERVER)]));
+        let one = End::client(root.certificate(CLIENT).client(&[identity(SERVER)]));
         use_plan(if client { ours } else { plan });
-        let mut other = End::server(root.certificate(SERVER).server());
+        let other = End::server(root.certificate(SERVER).server());
         use_plan(plan);
-        carry_whole(&mut one, &mut other);
-        assert!(!one.session.is_handshaking() && !other.session.is_handshaking());
         let (end, own) = if client { (one, other) } else { (other, one) };
         Self { end, own }
     }
@@ -400,6 +406,34 @@ fn a_key_update_is_answered_once_and_in_front() {
         assert_eq!(forger.own.heard, b"xy");
         forger.send(ContentType::ApplicationData, b"z");
         assert_eq!(forger.end.heard, b"z");
+    });
+}
+
+#[test]
+fn key_updates_right_behind_finished_are_not_lost() {
+    on_each_path(|| {
+        for cut in [1, 30, usize::MAX] {
+            let mut forger = Forger::before_the_handshake(false);
+            forger.end.take(&std::mem::take(&mut forger.own.outbox));
+            forger.own.take(&std::mem::take(&mut forger.end.outbox));
+            // The client is through, and nobody has heard it yet.
+            let mut said = std::mem::take(&mut forger.own.outbox);
+            for piece in KEY_UPDATE_REQUEST.chunks(2) {
+                said.extend(forger.make(ContentType::Handshake, piece, 1));
+            }
+            forger.update_key();
+            said.extend(forger.make(ContentType::ApplicationData, b"text", 0));
+            for piece in said.chunks(cut) {
+                forger.end.take(piece);
+            }
+            assert_eq!(
+                (forger.end.reason(), &forger.end.heard[..]),
+                ("none", &b"text"[..])
+            );
+            forger.end.say(b"answer");
+            assert_eq!(forger.listen(), "none");
+            assert_eq!(forger.own.heard, b"answer");
+        }
     });
 }
 
