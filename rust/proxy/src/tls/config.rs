@@ -13,7 +13,8 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::SingleCertAndKey;
 use rustls::version::TLS13;
 
-use super::record::RecordPlan;
+use super::record::{RecordPlan, Tap};
+use crate::settings::RecordLayer;
 
 /// One side's settings for the connections it opens; made by [`super::WorkloadCertificate::client`].
 #[derive(Clone, Debug)]
@@ -27,6 +28,31 @@ pub struct ClientConfig {
 pub struct ServerConfig {
     pub(super) tls: Arc<rustls::ServerConfig>,
     pub(super) records: RecordPlan,
+}
+
+impl ClientConfig {
+    /// What one connection is made with. Where its records will be ours, that is a copy for it alone, which says its
+    /// secrets to nobody else and goes with the handshake.
+    pub(super) fn tapped(&self) -> (Arc<rustls::ClientConfig>, Option<Arc<Tap>>) {
+        let mut tls = Arc::clone(&self.tls);
+        let tap = (self.records.layer == RecordLayer::InPlace).then(Arc::<Tap>::default);
+        if let Some(tap) = &tap {
+            Arc::make_mut(&mut tls).key_log = Arc::clone(tap) as _;
+        }
+        (tls, tap)
+    }
+}
+
+impl ServerConfig {
+    /// As [`ClientConfig::tapped`].
+    pub(super) fn tapped(&self) -> (Arc<rustls::ServerConfig>, Option<Arc<Tap>>) {
+        let mut tls = Arc::clone(&self.tls);
+        let tap = (self.records.layer == RecordLayer::InPlace).then(Arc::<Tap>::default);
+        if let Some(tap) = &tap {
+            Arc::make_mut(&mut tls).key_log = Arc::clone(tap) as _;
+        }
+        (tls, tap)
+    }
 }
 
 /// The only protocol spoken inside (RFC 9113 §3.2).
@@ -65,7 +91,7 @@ pub(super) fn server(
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.max_early_data_size = 0;
-    // For `record`, which needs the keys; that takes the connection apart, and leaves nothing to ask twice.
+    // For `record`, which needs the keys; asking for them takes the connection apart.
     config.enable_secret_extraction = true;
     Ok(config)
 }

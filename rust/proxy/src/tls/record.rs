@@ -1,7 +1,7 @@
 //! TLS 1.3 records after the handshake, sealed and opened where they lie.
 //!
-//! Sans-io, like all of `tls`: bytes in, bytes out, no clock. rustls makes the keys, here and at every key update
-//! (`keys`); `session` decides when. rustls' own record layer is the counterpart: the fallback, and the oracle in
+//! Sans-io, like all of `tls`: bytes in, bytes out, no clock. rustls hands over its keys when the handshake is over
+//! and is gone; `session` decides when. rustls' own record layer is the counterpart: the fallback, and the oracle in
 //! the tests of both.
 //!
 //! | File | What it knows |
@@ -9,6 +9,7 @@
 //! | `aead` | AES-GCM, from either of two libraries |
 //! | `choice` | which of the two is the faster one here |
 //! | `keys` | one direction's key, and where the next one comes from |
+//! | `schedule` | how the next one is made |
 //! | `seal`, `open` | one record |
 //! | `handshake`, `alert` | what records carry that is not data |
 //! | `budget` | how much of that a peer may send |
@@ -33,10 +34,12 @@ mod choice;
 mod handshake;
 mod keys;
 mod open;
+mod schedule;
 mod seal;
 
 pub use choice::{RecordChoice, choose_records};
 pub(super) use keys::Converted;
+pub(super) use schedule::Tap;
 
 /// Free bytes in front of a payload: content type, version, length (RFC 8446 §5.2).
 pub const RECORD_HEADER: usize = 5;
@@ -237,8 +240,9 @@ impl Records {
                     self.update_owed |= answer;
                 }
                 Message::Ticket(ticket) => {
+                    // Nothing is resumed, so it is only read: one that is none ends the connection.
                     self.budget.ticket()?;
-                    self.keys.take_ticket(ticket)?;
+                    handshake::check_ticket(ticket)?;
                 }
             }
         }

@@ -73,11 +73,10 @@ impl Session {
     pub fn client(config: Arc<ClientConfig>) -> Result<Self, TlsError> {
         // A name must be given; SNI is off and the verifier looks at SPIFFE names only (spec/dataplane.md §9.1).
         let nobody = ServerName::IpAddress(IpAddr::V4(Ipv4Addr::from([0; 4])));
-        let connection = UnbufferedClientConnection::new(Arc::clone(&config.tls), nobody)?;
-        Ok(Self::new(
-            Engine::Client(Box::new(connection)),
-            config.records,
-        ))
+        let (tls, tap) = config.tapped();
+        let connection = UnbufferedClientConnection::new(tls, nobody)?;
+        let engine = Engine::Client(Box::new(connection));
+        Ok(Self::new(Plain::new(engine, tap), config.records))
     }
 
     /// The side that accepts.
@@ -85,16 +84,15 @@ impl Session {
     /// # Errors
     /// [`TlsError::Internal`] when the library cannot start.
     pub fn server(config: Arc<ServerConfig>) -> Result<Self, TlsError> {
-        let connection = UnbufferedServerConnection::new(Arc::clone(&config.tls))?;
-        Ok(Self::new(
-            Engine::Server(Box::new(connection)),
-            config.records,
-        ))
+        let (tls, tap) = config.tapped();
+        let connection = UnbufferedServerConnection::new(tls)?;
+        let engine = Engine::Server(Box::new(connection));
+        Ok(Self::new(Plain::new(engine, tap), config.records))
     }
 
-    fn new(engine: Engine, plan: RecordPlan) -> Self {
+    fn new(plain: Plain, plan: RecordPlan) -> Self {
         Self {
-            path: Path::Plain(Plain::new(engine)),
+            path: Path::Plain(plain),
             plan,
             heard: false,
             kept: 0,

@@ -24,6 +24,23 @@ pub(super) enum Algorithm {
     Aes256Gcm,
 }
 
+impl Algorithm {
+    pub(super) fn key_len(self) -> usize {
+        match self {
+            Self::Aes128Gcm => 16,
+            Self::Aes256Gcm => 32,
+        }
+    }
+
+    /// Of the hash that TLS 1.3 pairs with it (RFC 8446 §B.4).
+    pub(super) fn hash_len(self) -> usize {
+        match self {
+            Self::Aes128Gcm => 32,
+            Self::Aes256Gcm => 48,
+        }
+    }
+}
+
 /// A key, ready for use. Wiped when it is dropped: by AWS-LC itself (`OPENSSL_free` clears what it frees), and for
 /// ring, which does not, by [`RingKey`].
 pub(super) enum Aead {

@@ -14,6 +14,12 @@ const HEADER: usize = 4;
 const TYPE_NEW_SESSION_TICKET: u8 = 4;
 const TYPE_KEY_UPDATE: u8 = 24;
 
+const EARLY_DATA: u16 = 42;
+
+/// One is defined, and peers add a few that mean nothing, to keep others honest (RFC 8701); all may be looked at for
+/// each.
+const MAX_EXTENSIONS: usize = 32;
+
 /// As much as rustls takes; a ticket that holds a client's whole chain is a tenth of this.
 const MAX_TICKET: usize = 0xffff;
 
@@ -62,6 +68,44 @@ pub(super) fn split(bytes: &[u8], side: Side) -> Result<Option<(Message<'_>, usi
         }
     };
     Ok(Some((message, HEADER + length)))
+}
+
+/// Is this the body of a ticket (RFC 8446 §4.6.1)?
+pub(super) fn check_ticket(mut body: &[u8]) -> Result<(), Fault> {
+    ticket_extensions(&mut body)
+        .filter(|_| body.is_empty())
+        .and_then(check_extensions)
+        .ok_or_else(|| malformed(InvalidMessage::MissingData("a ticket")))
+}
+
+fn ticket_extensions<'a>(body: &mut &'a [u8]) -> Option<&'a [u8]> {
+    body.split_off(..8)?; // lifetime and age
+    let [nonce] = take(body)?;
+    body.split_off(..usize::from(nonce))?;
+    let ticket = take(body).map(u16::from_be_bytes)?;
+    body.split_off(..usize::from(ticket))
+        .filter(|ticket| !ticket.is_empty())?;
+    let extensions = take(body).map(u16::from_be_bytes)?;
+    body.split_off(..usize::from(extensions))
+}
+
+fn check_extensions(mut extensions: &[u8]) -> Option<()> {
+    let mut seen = Vec::new();
+    while !extensions.is_empty() {
+        let kind = take(&mut extensions).map(u16::from_be_bytes)?;
+        let length = take(&mut extensions).map(u16::from_be_bytes)?;
+        let body = extensions.split_off(..usize::from(length))?;
+        let early_data = kind == EARLY_DATA;
+        if seen.len() >= MAX_EXTENSIONS || seen.contains(&kind) || (early_data && body.len() != 4) {
+            return None;
+        }
+        seen.push(kind);
+    }
+    Some(())
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    bytes.split_off(..N)?.try_into().ok()
 }
 
 fn malformed(error: InvalidMessage) -> Fault {

@@ -2,6 +2,7 @@
 
 use super::aead::{Aead, Algorithm};
 use super::keys::TrafficKey;
+use super::schedule::TrafficSecret;
 use super::*;
 
 const EACH: [Library; 2] = [Library::AwsLc, Library::Ring];
@@ -172,5 +173,87 @@ fn only_what_may_come_after_a_handshake_is_understood() {
     ] {
         let fault = handshake::split(bytes, side).unwrap_err();
         assert_eq!(fault.alert, Some(alert), "{bytes:?}");
+    }
+}
+
+#[test]
+fn keys_and_the_ones_after_them_follow_from_a_secret() {
+    // RFC 8448 §3: `c ap traffic` and `s ap traffic`, and what is derived from them.
+    for (secret, key, iv) in [
+        (
+            "9e 40 64 6c e7 9a 7f 9d c0 5a f8 88 9b ce 65 52 87 5a fa 0b 06 df 00 87 f7 92 eb b7 c1 75 04 a5",
+            "17 42 2d da 59 6e d5 d9 ac d8 90 e3 c6 3f 50 51",
+            "5b 78 92 3d ee 08 57 90 33 e5 23 d9",
+        ),
+        (
+            "a1 1a f9 f0 55 31 f8 56 ad 47 11 6b 45 a9 50 32 82 04 b4 f4 4b fb 6b 3a 4b 4f 1f 3f cb 63 16 43",
+            "9f 02 28 3b 6c 9c 07 ef c2 6b b9 f2 ac 92 e3 56",
+            "cf 78 2b 88 dd 83 54 9a ad f1 e9 84",
+        ),
+    ] {
+        let mut secret = TrafficSecret::new(Algorithm::Aes128Gcm, &bytes(secret)).unwrap();
+        assert_eq!(**secret.key().unwrap(), bytes(key));
+        assert_eq!(&secret.iv().unwrap()[..], bytes(iv));
+        secret.advance().unwrap();
+        assert_ne!(**secret.key().unwrap(), bytes(key));
+    }
+    assert!(TrafficSecret::new(Algorithm::Aes256Gcm, &[7; 32]).is_none());
+    assert!(TrafficSecret::new(Algorithm::Aes128Gcm, &[7; 49]).is_none());
+}
+
+#[test]
+fn a_tap_keeps_two_secrets_and_gives_them_away_once() {
+    use rustls::KeyLog as _;
+    let tap = Tap::default();
+    assert!(!tap.will_log("EXPORTER_SECRET") && tap.will_log("CLIENT_TRAFFIC_SECRET_0"));
+    tap.log("CLIENT_HANDSHAKE_TRAFFIC_SECRET", &[], &[1; 48]);
+    tap.log("CLIENT_TRAFFIC_SECRET_0", &[], &[2; 48]);
+    assert!(
+        tap.take(rustls::Side::Client, Algorithm::Aes256Gcm)
+            .is_none()
+    );
+    tap.log("CLIENT_TRAFFIC_SECRET_0", &[], &[2; 48]);
+    tap.log("SERVER_TRAFFIC_SECRET_0", &[], &[3; 48]);
+    assert_eq!(format!("{tap:?}"), "Tap(redacted)");
+    let (write, _) = tap
+        .take(rustls::Side::Server, Algorithm::Aes256Gcm)
+        .unwrap();
+    let secret = TrafficSecret::new(Algorithm::Aes256Gcm, &[3; 48]).unwrap();
+    assert_eq!(write.key().unwrap(), secret.key().unwrap());
+    assert!(
+        tap.take(rustls::Side::Server, Algorithm::Aes256Gcm)
+            .is_none()
+    );
+}
+
+#[test]
+fn a_ticket_is_read_to_its_end() {
+    let ticket = [0, 0, 0, 9, 1, 2, 3, 4, 1, 7, 0, 2, 8, 9];
+    let whole = |extensions: &[u8]| [&ticket[..], extensions].concat();
+    let early_data = [0, 42, 0, 4, 0, 0, 0, 9];
+    for good in [
+        whole(&[0, 0]),
+        whole(&[&[0, 8][..], &early_data].concat()),
+        whole(&[&[0, 12][..], &early_data, &[0x1a, 0x1a, 0, 0]].concat()),
+    ] {
+        assert!(handshake::check_ticket(&good).is_ok(), "{good:?}");
+        for part in 0..good.len() {
+            let fault = handshake::check_ticket(&good[..part]).unwrap_err();
+            assert_eq!(fault.alert, Some(AlertDescription::DecodeError));
+        }
+    }
+    let many = [
+        &[0, 132][..],
+        &(0..33).flat_map(|n| [9, n, 0, 0]).collect::<Vec<_>>(),
+    ]
+    .concat();
+    for bad in [
+        whole(&[0, 0, 0]),
+        whole(&[0, 5, 0, 42, 0, 1, 9]),
+        whole(&[&[0, 16][..], &early_data, &early_data].concat()),
+        whole(&many),
+        vec![0, 0, 0, 9, 1, 2, 3, 4, 1, 7, 0, 0, 0, 0], // an empty ticket
+    ] {
+        assert!(handshake::check_ticket(&bad).is_err(), "{bad:?}");
     }
 }

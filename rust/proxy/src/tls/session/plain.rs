@@ -3,6 +3,7 @@
 //! Drives `engine`. Its counterpart is `record`, which takes over when a handshake is over.
 
 use std::mem;
+use std::sync::Arc;
 
 use mesh::identity::Identity;
 use rustls::CommonState;
@@ -10,13 +11,15 @@ use rustls::CommonState;
 use super::engine::{Engine, Job, Step};
 use super::{ALERT_RECORD_OVERFLOW, Agreed, Facts, plain_alert};
 use crate::tls::error::TlsError;
-use crate::tls::record::{Converted, RECORD_HEADER, RECORD_TRAILER, Received};
+use crate::tls::record::{Converted, RECORD_HEADER, RECORD_TRAILER, Received, Tap};
 use crate::tls::verify::spiffe_name;
 
 pub(super) struct Plain {
     engine: Engine,
     /// A copy of what lies with the caller, only while that is a handshake message in part; see [`Plain::write`].
     unfinished: Vec<u8>,
+    /// What it takes to go on without rustls; only where that is the plan.
+    tap: Option<Arc<Tap>>,
 }
 
 /// A client's hello with a post-quantum key share has 1.8 KiB; until it is read we owe the peer nothing
@@ -26,10 +29,11 @@ pub(super) const MAX_HELLO: usize = 8 * 1024;
 pub(super) const MAX_REST: usize = 64 * 1024;
 
 impl Plain {
-    pub(super) fn new(engine: Engine) -> Self {
+    pub(super) fn new(engine: Engine, tap: Option<Arc<Tap>>) -> Self {
         Self {
             engine,
             unfinished: Vec::new(),
+            tap,
         }
     }
 
@@ -119,9 +123,11 @@ impl Plain {
 
     /// Gives the connection up for its keys.
     pub(super) fn convert(self) -> Result<Converted, TlsError> {
+        let tap = self.tap;
+        let tap = tap.ok_or_else(|| TlsError::Internal("nobody took the secrets down".into()))?;
         match self.engine {
-            Engine::Client(connection) => Converted::client(*connection),
-            Engine::Server(connection) => Converted::server(*connection),
+            Engine::Client(connection) => Converted::client(*connection, tap),
+            Engine::Server(connection) => Converted::server(*connection, tap),
         }
     }
 
