@@ -27,11 +27,13 @@ pub(super) fn hear(payload: &[u8], budget: &mut Budget) -> Result<bool, Fault> {
     match description {
         // Whatever its level (RFC 8446 §6).
         AlertDescription::CloseNotify => Ok(true),
-        AlertDescription::UserCanceled if level == WARNING => {
+        _ if level == WARNING => {
             budget.warning()?;
-            Ok(false)
+            match description {
+                AlertDescription::UserCanceled => Ok(false),
+                _ => Err(Fault::new(AlertDescription::DecodeError, heard)),
+            }
         }
-        _ if level == WARNING => Err(Fault::new(AlertDescription::DecodeError, heard)),
         // The peer has ended the connection; it hears nothing more.
         _ => Err(Fault {
             alert: None,
