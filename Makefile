@@ -130,7 +130,7 @@ lint: $(STAMPS)/built $(STAMPS)/group-test $(STAMPS)/group-lint ## every check t
 # ---------------------------------------------------------------------------------------------------------------------
 # Fuzzing, measuring, documentation
 
-.PHONY: fuzz bench bench-smoke bench-macro bench-macro-smoke bench-micro docs
+.PHONY: fuzz bench bench-smoke bench-macro bench-macro-smoke bench-micro gates docs
 fuzz: $(STAMPS)/venv ## fuzz every target (SECONDS=60 each); new inputs stay in target/fuzz-corpus
 	@command -v cargo-fuzz >/dev/null || { echo "missing: cargo-fuzz; cargo install --locked cargo-fuzz" >&2; exit 1; }
 	export RUSTC_BOOTSTRAP=1 # the coverage counters are an unstable flag of the stable compiler
@@ -160,6 +160,9 @@ bench-macro-smoke: $(STAMPS)/built $(STAMPS)/group-test ## the same with ours al
 
 bench-micro: ## time the parts that do no I/O: decisions, changes of the mesh, the tunnel engine (ARGS='route --min-time 1')
 	@cargo bench --package micro --locked -- $(ARGS)
+
+gates: $(STAMPS)/venv ## count system calls, allocations, instructions; fails if one rose by 3 % (UPDATE=1 takes them)
+	@$(BIN)/python -m tools.gates $(if $(UPDATE),--update)
 
 docs: $(STAMPS)/venv ## API documentation of the four crates; warnings are errors
 	@RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked

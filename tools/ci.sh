@@ -4,7 +4,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-steps=(lint test test-root test-interop test-wheel demo "fuzz SECONDS=20" bench-smoke docs)
+steps=(lint test test-root test-interop test-wheel demo "fuzz SECONDS=20" bench-smoke gates docs)
 failed=()
 report=
 mkdir -p target/logs
