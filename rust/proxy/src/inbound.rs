@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hbone::headers::{Authority, Forwarded};
-use hbone::{RequestHead, ResponseHead};
+use hbone::{Fields, RequestHead, ResponseHead};
 use mesh::authorize::{ConnectionFacts, Verdict, authorize};
 use mesh::identity::Identity;
 use mesh::route::{InboundFacts, InboundRoute, Target, inbound};
@@ -167,15 +167,18 @@ impl Refusal {
 }
 
 impl Request {
-    async fn serve(self) {
-        match self.handle().await {
+    /// All but the relay is boxed: what answering a request needs is not kept for as long as its connection lives.
+    async fn serve(mut self) {
+        let handled = Box::pin(self.handle()).await;
+        self.head.fields = Fields::default();
+        match handled {
             Ok((application, record)) => self.relay(application, record).await,
-            Err(refusal) => self.refuse(refusal),
+            Err(refusal) => self.refuse(*refusal),
         }
     }
 
     /// The checks, in the order that peers rely on.
-    async fn handle(&self) -> Result<(Rc<TcpStream>, ConnectionRecord), Refusal> {
+    async fn handle(&self) -> Result<(Rc<TcpStream>, ConnectionRecord), Box<Refusal>> {
         let target = self.target()?;
         let workload = self.local_workload().await?;
         let next = self.next_hop(&workload, &target)?;
@@ -187,11 +190,11 @@ impl Request {
             facts: facts.clone(),
         });
         if let Err(error) = self.authorize(&workload, &facts) {
-            return Err(Refusal {
+            return Err(Box::new(Refusal {
                 status: 401,
                 error,
                 record: Some(Box::new(record)),
-            });
+            }));
         }
         // Whoever asked may give up meanwhile, or policy may change.
         let dialled = tokio::select! {
@@ -205,7 +208,7 @@ impl Request {
                 self.accept(&record);
                 Ok((Rc::new(application), record))
             }
-            Err(error) => Err(Refusal {
+            Err(error) => Err(Box::new(Refusal {
                 status: if error.stage == Stage::Policy {
                     401
                 } else {
@@ -213,7 +216,7 @@ impl Request {
                 },
                 error,
                 record: Some(Box::new(record)),
-            }),
+            })),
         }
     }
 
@@ -392,7 +395,7 @@ impl Request {
         if matches!(end, RelayEnd::Finished) {
             finish(&application);
         } else {
-            abort(application, patience(&end, Side::Upstream)).await;
+            Box::pin(abort(application, patience(&end, Side::Upstream))).await;
         }
     }
 

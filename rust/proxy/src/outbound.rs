@@ -88,21 +88,23 @@ impl From<Error> for Failed {
 }
 
 impl Connection {
+    /// Every step but the relay through a tunnel is boxed: what making and ending a connection needs is given back, not
+    /// kept for as long as the connection lives.
     async fn run(self, way: &WayIn) {
-        match self.open(way).await {
-            Ok((upstream, record)) => {
-                if way
-                    .confirm(&self.application, Outcome::Succeeded)
-                    .await
-                    .is_err()
-                {
-                    record.close(Ok(()));
-                    return;
-                }
-                self.relay(upstream, record).await;
-            }
-            Err((failed, target)) => self.refuse(way, failed, target).await,
+        let opened = Box::pin(self.open(way)).await;
+        match opened {
+            Ok((upstream, record)) => self.carry(way, upstream, record).await,
+            Err((failed, target)) => Box::pin(self.refuse(way, failed, target)).await,
         }
+    }
+
+    async fn carry(self, way: &WayIn, upstream: Upstream, record: ConnectionRecord) {
+        let confirmed = Box::pin(way.confirm(&self.application, Outcome::Succeeded)).await;
+        if confirmed.is_err() {
+            record.close(Ok(()));
+            return;
+        }
+        self.relay(upstream, record).await;
     }
 
     async fn open(
@@ -277,7 +279,7 @@ impl Connection {
             Upstream::Socket(socket) => {
                 let flows = (&*record.received, &*record.sent);
                 let means = self.worker.shared.means();
-                copy::copy(&application, socket, flows, means, cut).await
+                Box::pin(copy::copy(&application, socket, flows, means, cut)).await
             }
         };
         match &end {
@@ -287,7 +289,7 @@ impl Connection {
         match (upstream, matches!(end, RelayEnd::Finished)) {
             (Upstream::Socket(socket), true) => finish(&socket),
             (Upstream::Socket(socket), false) => {
-                abort(socket, patience(&end, Side::Upstream)).await;
+                Box::pin(abort(socket, patience(&end, Side::Upstream))).await;
             }
             // Resets the stream unless both sides have finished.
             (Upstream::Stream(stream, _), _) => drop(stream),
@@ -295,7 +297,7 @@ impl Connection {
         if matches!(end, RelayEnd::Finished) {
             finish(&application);
         } else {
-            abort(application, patience(&end, Side::Downstream)).await;
+            Box::pin(abort(application, patience(&end, Side::Downstream))).await;
         }
     }
 
