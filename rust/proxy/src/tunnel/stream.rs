@@ -134,6 +134,12 @@ impl TunnelStream {
         self.with(|_, slot| slot.application = Some((application, flow)));
     }
 
+    /// What is held.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> Vec<u8> {
+        self.with(|_, slot| slot.held.as_slice().to_vec())
+    }
+
     /// Waits until something can be done with received bytes.
     #[cfg(test)]
     pub(crate) async fn inbox(&self) -> Inbox {

@@ -72,13 +72,28 @@ impl World {
     }
 
     async fn peer(&self, timeouts: Timeouts, streams: u32) -> Peer {
+        let running = Rc::new(Cell::new(0));
+        let counted = running.clone();
+        let keep = move |stream, request: &Request| keep(stream, request, &counted);
+        Peer {
+            running,
+            ..self.peer_that(timeouts, streams, keep).await
+        }
+    }
+
+    /// A peer that does as it is told with every request.
+    async fn peer_that(
+        &self,
+        timeouts: Timeouts,
+        streams: u32,
+        handle: impl Fn(TunnelStream, &Request) + 'static,
+    ) -> Peer {
+        let handle = Rc::new(handle);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let certificate = self.authority.certificate(SERVER);
         let (metrics, tunnels) = (self.metrics.clone(), Rc::new(TunnelSet::default()));
         let accepted = Rc::new(Cell::new(0));
-        let served = Rc::new(Cell::new(0));
-        let running = served.clone();
         let (report, ends) = tokio::sync::mpsc::unbounded_channel();
         let (set, count) = (tunnels.clone(), accepted.clone());
         spawn_local(async move {
@@ -87,7 +102,7 @@ impl World {
                 count.set(count.get() + 1);
                 let session = Session::server(certificate.server()).unwrap();
                 let (metrics, set, report) = (metrics.clone(), set.clone(), report.clone());
-                let running = served.clone();
+                let handle = handle.clone();
                 spawn_local(async move {
                     let serving = Serving {
                         engine: hbone::Config {
@@ -101,8 +116,8 @@ impl World {
                     let on_end = |end: &TunnelEnd, established| {
                         let _ = report.send((end.to_string(), established));
                     };
-                    let keep = |stream, request: Request| keep(stream, &request, &running);
-                    serving.serve(socket, session, keep, on_end).await;
+                    let handle = |stream, request: Request| handle(stream, &request);
+                    serving.serve(socket, session, handle, on_end).await;
                 });
             }
         });
@@ -110,7 +125,7 @@ impl World {
             address,
             tunnels,
             accepted,
-            running,
+            running: Rc::default(),
             ends,
         }
     }
@@ -470,5 +485,222 @@ fn a_panic_in_a_tunnels_task_ends_its_streams_on_both_sides() {
         while peer.running.get() > 0 {
             tokio::task::yield_now().await;
         }
+    });
+}
+
+/// An application that has said something before anybody listened.
+async fn spoken(bytes: &[u8]) -> (FirstFlight, TcpStream) {
+    let (mut client, near) = crate::relay::tests::pair().await;
+    client.write_all(bytes).await.unwrap();
+    (FirstFlight::of(Rc::new(near)), client)
+}
+
+async fn open_saying(
+    pool: &Rc<TunnelPool>,
+    peer: SocketAddr,
+    certificate: &WorkloadCertificate,
+    bytes: &[u8],
+) -> Result<TunnelStream, Error> {
+    let (first, _client) = spoken(bytes).await;
+    let head = RequestHead::connect("10.0.0.1:80", Fields::default());
+    let key = key(peer);
+    let session = || Session::client(certificate.client(&key.expected));
+    let opened = pool.connect(&key, &head, session, SOON, &first).await;
+    if opened.is_ok() {
+        assert_eq!(first.len(), bytes.len());
+    }
+    opened
+}
+
+/// Answers `status` once `wanted` bytes are there, and notes them.
+async fn answer_after(
+    stream: TunnelStream,
+    wanted: usize,
+    status: u16,
+    heard: Rc<std::cell::RefCell<Vec<Vec<u8>>>>,
+) {
+    while stream.held().len() < wanted {
+        assert!(matches!(stream.inbox().await, Inbox::Held));
+        tokio::task::yield_now().await;
+    }
+    heard.borrow_mut().push(stream.held());
+    stream.respond(&ResponseHead::status(status), status != 200);
+    if status == 200 {
+        stream.cut().await;
+    }
+}
+
+#[test]
+fn first_bytes_arrive_before_the_peer_has_agreed() {
+    play(async {
+        let world = World::new();
+        let heard = Rc::default();
+        let notes = Rc::clone(&heard);
+        let peer = world
+            .peer_that(patient(), 200, move |stream, _| {
+                spawn_local(answer_after(stream, 8, 200, Rc::clone(&notes)));
+            })
+            .await;
+        let (pool, own) = (world.pool(100, SOON), world.authority.certificate(CLIENT));
+        let opened = open_saying(&pool, peer.address, &own, b"question").await;
+        assert!(opened.is_ok());
+        assert_eq!(*heard.borrow(), [b"question"]);
+    });
+}
+
+#[test]
+fn more_than_the_first_flight_waits_for_the_answer() {
+    play(async {
+        let world = World::new();
+        let heard: Rc<std::cell::RefCell<Vec<Vec<u8>>>> = Rc::default();
+        let notes = heard.clone();
+        let peer = world
+            .peer_that(patient(), 200, move |stream, _| {
+                spawn_local(answer_after(stream, 16 * 1024, 200, notes.clone()));
+            })
+            .await;
+        let (pool, own) = (world.pool(100, SOON), world.authority.certificate(CLIENT));
+        let (first, _client) = spoken(&[7; 40_000]).await;
+        let head = RequestHead::connect("10.0.0.1:80", Fields::default());
+        let key = key(peer.address);
+        let session = || Session::client(own.client(&key.expected));
+        let opened = pool.connect(&key, &head, session, SOON, &first).await;
+        assert!(opened.is_ok());
+        assert_eq!((first.len(), heard.borrow()[0].len()), (16_384, 16_384));
+    });
+}
+
+#[test]
+fn a_request_that_was_refused_unseen_is_made_again_with_the_same_bytes() {
+    play(async {
+        let world = World::new();
+        let heard: Rc<std::cell::RefCell<Vec<Vec<u8>>>> = Rc::default();
+        let notes = heard.clone();
+        // The client takes the limit for larger and is refused until it has learned better.
+        let peer = world
+            .peer_that(patient(), 10, move |stream, _| {
+                spawn_local(answer_after(stream, 4, 200, notes.clone()));
+            })
+            .await;
+        let (pool, own) = (
+            world.pool(100, SOON),
+            Rc::new(world.authority.certificate(CLIENT)),
+        );
+        let tasks: Vec<_> = (0..35_u32)
+            .map(|number| {
+                let (pool, own, address) = (pool.clone(), own.clone(), peer.address);
+                spawn_local(async move {
+                    open_saying(&pool, address, &own, &number.to_be_bytes()).await
+                })
+            })
+            .collect();
+        let mut opened = Vec::new();
+        for task in tasks {
+            opened.push(task.await.unwrap().unwrap());
+        }
+        let mut numbers: Vec<_> = heard.borrow().clone();
+        numbers.sort();
+        let expected: Vec<_> = (0..35_u32).map(|n| n.to_be_bytes().to_vec()).collect();
+        assert_eq!(numbers, expected);
+    });
+}
+
+#[test]
+fn bytes_that_a_lost_peer_may_have_delivered_are_not_sent_again() {
+    play(async {
+        let world = World::new();
+        let tunnels: Rc<std::cell::RefCell<Option<Rc<TunnelSet>>>> = Rc::default();
+        let set = tunnels.clone();
+        let peer = world
+            .peer_that(patient(), 200, move |stream, _| {
+                let set = set.clone();
+                spawn_local(async move {
+                    match stream.held().len() {
+                        0 => stream.respond(&ResponseHead::status(200), false),
+                        _ => set.borrow().as_ref().expect("is set").abort(),
+                    }
+                    stream.cut().await;
+                });
+            })
+            .await;
+        *tunnels.borrow_mut() = Some(peer.tunnels.clone());
+        let (pool, own) = (world.pool(100, SOON), world.authority.certificate(CLIENT));
+        let _running = open(&pool, peer.address, &own).await.unwrap();
+        let error = open_saying(&pool, peer.address, &own, b"pay 10")
+            .await
+            .map(|_| ())
+            .unwrap_err();
+        assert_eq!(
+            (error.reason, peer.accepted.get()),
+            ("connect_lost", 1),
+            "{error}"
+        );
+    });
+}
+
+#[test]
+fn a_refusal_is_what_it_is_whatever_was_said_before() {
+    play(async {
+        let world = World::new();
+        let heard = Rc::default();
+        let peer = world
+            .peer_that(patient(), 200, move |stream, _| {
+                spawn_local(answer_after(stream, 8, 503, Rc::clone(&heard)));
+            })
+            .await;
+        let (pool, own) = (world.pool(100, SOON), world.authority.certificate(CLIENT));
+        let opened = open_saying(&pool, peer.address, &own, b"question").await;
+        assert_eq!(opened.map(|_| ()).unwrap_err().reason, "refused_503");
+    });
+}
+
+#[test]
+fn a_worker_that_holds_all_it_may_reads_no_further_until_applications_have() {
+    play(async {
+        super::held::set_limit(100_000);
+        let world = World::new();
+        let streams: Rc<std::cell::RefCell<Vec<TunnelStream>>> = Rc::default();
+        let kept = streams.clone();
+        let peer = world
+            .peer_that(patient(), 200, move |stream, _| {
+                stream.respond(&ResponseHead::status(200), false);
+                kept.borrow_mut().push(stream);
+            })
+            .await;
+        let (pool, own) = (world.pool(100, SOON), world.authority.certificate(CLIENT));
+        let opened = open(&pool, peer.address, &own).await.unwrap();
+        let second = open(&pool, peer.address, &own).await.unwrap();
+        let say = |stream: &TunnelStream| {
+            let mut source = &[1_u8; 64 * 1024][..];
+            stream.send_from(|slices: &mut [std::io::IoSliceMut<'_>]| {
+                std::io::Read::read_vectored(&mut source, slices)
+            })
+        };
+        // More than the limit, in two streams of one tunnel.
+        let mut said = 0;
+        for _ in 0..8 {
+            for stream in [&opened, &second] {
+                said += say(stream).unwrap_or(0);
+                tokio::task::yield_now().await;
+            }
+        }
+        assert!(said > 300_000, "{said}");
+        while super::held::total() < 100_000 {
+            tokio::task::yield_now().await;
+        }
+        // What one turn had read already may be on top.
+        assert!(
+            super::held::total() <= 100_000 + 4 * crate::scratch::READ,
+            "{}",
+            super::held::total()
+        );
+        let before = super::held::total();
+        assert!(before < said);
+        // Applications that are gone take no room: the rest is read.
+        drop(streams.take());
+        opened.cut().await;
+        assert_eq!(super::held::total(), 0);
+        super::held::set_limit(super::held::BUDGET);
+        assert!(open(&pool, peer.address, &own).await.is_ok());
     });
 }
