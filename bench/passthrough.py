@@ -59,7 +59,9 @@ WORKLOADS: dict[str, tuple[Callable[[Address], Run], str, float]] = {
 def main() -> None:
     """Print one line for each workload."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
-    print(f"{'':20} {'copy':>8} {'splice':>8}  CPU {'':8} {'ratio':>5}   {'copy':>7} {'splice':>7} per s")
+    print(
+        f"{'':20} {'copy':>8} {'splice':>8}  CPU {'':8} {'ratio':>5}   {'copy':>7} {'splice':>7} per s"
+    )
     for title, (work, unit, scale) in WORKLOADS.items():
         with (
             tempfile.TemporaryDirectory() as one,
@@ -79,7 +81,10 @@ def main() -> None:
             s[0] / c[0] for c, s in zip(seen["copy"], seen["splice"], strict=True)
         )
         cpu, speed = (
-            {name: statistics.median(sample[i] for sample in samples) for name, samples in seen.items()}
+            {
+                name: statistics.median(sample[i] for sample in samples)
+                for name, samples in seen.items()
+            }
             for i in (0, 1)
         )
         print(

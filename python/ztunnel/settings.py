@@ -54,6 +54,7 @@ class Listen:
 
     outbound: str | None = None
     inbound: str | None = None
+    inbound_plaintext: str | None = None
     socks5: str | None = None
     metrics: str | None = None
     readiness: str | None = None
@@ -141,6 +142,7 @@ class NodeSettings:
             "listeners": {
                 "outbound": self.listen.outbound,
                 "inbound": self.listen.inbound,
+                "inboundPlaintext": self.listen.inbound_plaintext,
                 "socks5": self.listen.socks5,
                 "forwards": [{"listen": f.listen, "target": f.to} for f in self.forwards],
                 "metrics": self.listen.metrics,
@@ -206,7 +208,9 @@ def read_node(node: Node, report: Report, *, base: Path) -> NodeSettings | None:
     return NodeSettings(
         workload=WorkloadName(namespace=namespace, name=name),
         ca=CaSettings(directory=base / ca["directory"], **ca_optional),
-        listen=Listen(**value.get("listen", {})),
+        listen=Listen(
+            **{_LISTENERS[name]: where for name, where in value.get("listen", {}).items()}
+        ),
         forwards=tuple(Forward(listen=f["listen"], to=f["to"]) for f in value.get("forwards", ())),
         mesh=base / mesh if mesh else None,
         access_log=AccessLog(
@@ -281,13 +285,21 @@ _DEADLINES = (
     "pingTimeout",
 )
 
+# By their names in the document.
+_LISTENERS = {
+    "outbound": "outbound",
+    "inbound": "inbound",
+    "inboundPlaintext": "inbound_plaintext",
+    "socks5": "socks5",
+    "metrics": "metrics",
+    "readiness": "readiness",
+}
+
 _NODE = struct(
     Field("workload", spelled(_is_workload, "namespace/name"), required=True),
     Field(
         "listen",
-        struct(
-            *(Field(n, _address) for n in ("outbound", "inbound", "socks5", "metrics", "readiness"))
-        ),
+        struct(*(Field(name, _address) for name in _LISTENERS)),
     ),
     Field(
         "forwards",

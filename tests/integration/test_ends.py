@@ -84,16 +84,17 @@ def tunnel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tunnel]:
             },
         )
         for node in (near, copier):
-            eventually(lambda: open_sockets(node) == 0, "every application's socket is closed")
+            closed = partial(everything_is_closed, node)
+            eventually(closed, "every application's socket is closed")
             stories = node.metrics().total("istio_tcp_connections_opened_total")
             assert node.metrics().total("istio_tcp_connections_closed_total") == stories
             assert node.metrics().total("istio_tcp_connections_failed_total") == 0
         assert far.metrics().total("istio_tcp_connections_failed_total") == 0
 
 
-def open_sockets(node: Node) -> float:
-    """Connections of applications that the node has not closed."""
-    return node.metrics().total("istio_tcp_sockets_open", reporter="source")
+def everything_is_closed(node: Node) -> bool:
+    """Whether the node has no connection of an application left."""
+    return node.metrics().total("istio_tcp_sockets_open", reporter="source") == 0
 
 
 def stands(client: End, server: End) -> None:

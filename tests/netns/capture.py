@@ -1,7 +1,7 @@
 """What makes traffic go through a node without its application knowing: rules and routes of a pod.
 
 A copy of what istio-cni's agent writes (spec/istio.md A4.3, iptables backend), so that a node is tested against
-the rules it will meet. Counterpart: `ztunnel`'s outbound listener and its packet mark.
+the rules it will meet. Counterpart: `ztunnel`'s listeners for captured traffic and its packet mark.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 NODE_MARK = 1337
 OUTBOUND_PORT = 15001
+PLAINTEXT_PORT = 15006
 
-# The numbers are those of the table in A4.3. Missing: 3 (only for virtual machines' interfaces), 7 to 10 (DNS, not
-# built yet), and 6, which sends plain inbound traffic to 15006: there is no passthrough listener yet, and with the
-# rule in place everything that comes in without a tunnel would be refused. Add it here together with 15006.
+# The numbers are those of the table in A4.3. Missing: 3 (only for virtual machines' interfaces) and 7 to 10 (DNS, not
+# built yet).
 RULES = """\
 *mangle
 :ISTIO_PRERT - [0:0]
@@ -35,6 +35,8 @@ COMMIT
 # 4, 5: the kubelet's probes
 -A ISTIO_PRERT -s 169.254.7.127/32 -p tcp -m tcp -j ACCEPT
 -A ISTIO_OUTPUT -d 169.254.7.127/32 -p tcp -m tcp -j ACCEPT
+# 6: what comes in without a tunnel
+-A ISTIO_PRERT ! -d 127.0.0.1/32 -p tcp ! --dport 15008 -m mark ! --mark 0x539/0xfff -j REDIRECT --to-ports 15006
 # 11
 -A ISTIO_OUTPUT -p tcp -m mark --mark 0x111/0xfff -j ACCEPT
 # 12: calls to one's own address

@@ -16,7 +16,7 @@ import errno
 import socket
 from typing import TYPE_CHECKING, Any, Self
 
-from tests.netns.capture import NODE_MARK, OUTBOUND_PORT, redirect
+from tests.netns.capture import NODE_MARK, OUTBOUND_PORT, PLAINTEXT_PORT, redirect
 from tests.support.apps import DEADLINE, Application, End, Heard
 from tests.support.nodes import HBONE_PORT, Address, Mesh, Metrics, Node, http_get
 
@@ -70,6 +70,7 @@ class PodNode(Node):
         listen = {
             "outbound": f"0.0.0.0:{OUTBOUND_PORT}",
             "inbound": f"0.0.0.0:{HBONE_PORT}",
+            "inboundPlaintext": f"0.0.0.0:{PLAINTEXT_PORT}",
             "metrics": "0.0.0.0:15020",
             "readiness": "0.0.0.0:15021",
         }

@@ -40,7 +40,7 @@ def test_only_tunnels_are_on_the_wire_and_nothing_in_them_can_be_read(
 
 def test_the_onlooker_does_see_what_goes_around_the_nodes(pods: Pods, tmp_path: Path) -> None:
     client, server = pods.add("client"), pods.add("server")
-    with Tap(pods.network, client.host, tmp_path) as tap:
+    with server.node, Tap(pods.network, client.host, tmp_path) as tap:
         exchange(client, server, (server.address, 8080), around=True)
     assert MARKER in tap.bytes
     assert tap.strangers() != []

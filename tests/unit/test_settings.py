@@ -41,6 +41,7 @@ def test_the_least_that_a_node_must_be_told_has_defaults_for_the_rest() -> None:
         "listeners": {
             "outbound": None,
             "inbound": None,
+            "inboundPlaintext": None,
             "socks5": None,
             "forwards": [],
             "metrics": None,
@@ -71,7 +72,7 @@ splice: false
 firstFlight: false
 ca: {directory: /ca, leafLifetime: 20s, trustDomain: a.b}
 accessLog: {format: json, path: logs/access}
-listen: {outbound: "[::1]:15001", inbound: 127.0.0.1:0, socks5: 127.0.0.1:1080, metrics: 127.0.0.1:15020, readiness: 127.0.0.1:15021}
+listen: {outbound: "[::1]:15001", inbound: 127.0.0.1:0, inboundPlaintext: 127.0.0.1:15006, socks5: 127.0.0.1:1080, metrics: 127.0.0.1:15020, readiness: 127.0.0.1:15021}
 forwards: [{listen: 127.0.0.1:8081, to: web:80}]
 pool: {maxStreams: 10, idle: 1m}
 deadlines: {handshake: 500ms, pingTimeout: 20s}
@@ -94,6 +95,7 @@ tls: {records: rustls, aead: aws-lc, keyUpdateAfter: 4194304}
     assert native["accessLog"] == {"format": "json", "path": "/etc/mesh/logs/access"}
     assert native["logLevel"] == "debug"
     assert native["listeners"]["outbound"] == "[::1]:15001"
+    assert native["listeners"]["inboundPlaintext"] == "127.0.0.1:15006"
     assert native["listeners"]["forwards"] == [{"listen": "127.0.0.1:8081", "target": "web:80"}]
     assert native["pool"] == {"maxStreams": 10, "idle": 60.0}
     assert native["deadlines"] == {"handshake": 0.5, "pingTimeout": 20.0}

@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  CA_ADDRESS=istiod.istio-system.svc:15012            signs certificates (istio.v1.auth)\n"
         "  CA_ROOT_CA=root-cert.pem                            whom to believe there; or SYSTEM\n"
         "  AUTH_TOKEN=token                                    a file, or the token itself\n"
-        "Listens on 15001 (redirected traffic), 15008 (HBONE), 15020 (metrics), 15021 (readiness).\n"
+        "Listens on 15001 (redirected traffic), 15006 (the same on its way in), 15008 (HBONE), 15020 (metrics),\n"
+        "15021 (readiness).\n"
         "SIGTERM or SIGINT drains and ends it; a second one ends it at once. Further arguments are ignored."
     )
     parser.add_argument("ignored", nargs="*", help="ignored, as upstream does")

@@ -140,9 +140,8 @@ def _listen(variables: Variables) -> Listen:
     socks5 = variables.read("UNSTABLE_ENABLE_SOCKS5", BOOLEAN, False)
     return Listen(
         outbound=f"{wildcard}:15001",
-        # 15006 (plain traffic on its way in) is to be added here, as `inbound_plaintext`, once the data
-        # plane listens there.
         inbound=f"{wildcard}:{HBONE_PORT}",
+        inbound_plaintext=f"{wildcard}:15006",
         socks5="127.0.0.1:15080" if socks5 else None,
         metrics=f"{wildcard}:15020",
         readiness=f"{wildcard}:15021",

@@ -16,7 +16,9 @@ use crate::workload::{TunnelProtocol, Workload};
 
 mod inbound;
 
-pub use inbound::{Candidate, InboundFacts, InboundRefusal, InboundRoute, guess_service, inbound};
+pub use inbound::{
+    Candidate, InboundFacts, InboundRefusal, InboundRoute, guess_service, inbound, plaintext,
+};
 
 /// What a connection was opened to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

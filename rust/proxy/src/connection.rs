@@ -151,6 +151,26 @@ impl ConnectionRecord {
         Self::open(pair, started, addresses, Some(target.clone()))
     }
 
+    /// Opens the record of a plain connection that comes in: nothing proves who its client is.
+    pub(crate) fn plaintext(
+        pairs: &Pairs,
+        started: Instant,
+        addresses: (SocketAddr, SocketAddr),
+        source: Option<&Arc<Workload>>,
+        workload: &Arc<Workload>,
+        service: Option<&Arc<Service>>,
+    ) -> Self {
+        let pair = pairs.find(&Between {
+            direction: Direction::Inbound,
+            source,
+            destination: Some(workload),
+            service: service.map(|service| &**service),
+            tunnelled: false,
+            peer: None,
+        });
+        Self::open(pair, started, addresses, None)
+    }
+
     fn open(
         pair: Rc<Pair>,
         started: Instant,

@@ -42,6 +42,10 @@ const SYNC: &str = "state manager";
 const DRAIN: &str = "drain";
 const TARGET: &str = "ztunnel";
 
+/// Names of the listeners that carry no traffic.
+const METRICS: &str = "metrics";
+const READINESS: &str = "readiness";
+
 /// What log lines get to be written in at the end (spec/control.md §13).
 const LAST_LINES: Duration = Duration::from_secs(1);
 
@@ -115,8 +119,7 @@ impl DataPlane {
             let opened = Opened::open(&self.shared.settings)?;
             threads.bound = opened.bound.clone();
             // Set once: only the first start comes here.
-            let own = opened.bound.values().copied().collect();
-            let _ = self.shared.own.set(OwnAddresses::new(own));
+            let _ = self.shared.own.set(opened.own_addresses());
             threads.start(&self.shared, opened)?;
         }
         Ok(threads.bound.clone())
@@ -310,6 +313,11 @@ impl Opened {
                 transparent,
             })?;
         }
+        if let Some(address) = listeners.inbound_plaintext {
+            opened.group("inboundPlaintext", address, source, |transparent| {
+                Purpose::InboundPlaintext { transparent }
+            })?;
+        }
         if let Some(address) = listeners.outbound {
             opened.group("outbound", address, source, |transparent| {
                 Purpose::Outbound(WayIn::Captured { transparent })
@@ -330,9 +338,21 @@ impl Opened {
             let name = format!("forwards[{index}]");
             opened.group(&name, forward.listen, Some(false), way)?;
         }
-        opened.stats.metrics = opened.single("metrics", listeners.metrics)?;
-        opened.stats.readiness = opened.single("readiness", listeners.readiness)?;
+        opened.stats.metrics = opened.single(METRICS, listeners.metrics)?;
+        opened.stats.readiness = opened.single(READINESS, listeners.readiness)?;
         Ok(opened)
+    }
+
+    fn own_addresses(&self) -> OwnAddresses {
+        let (mut traffic, mut operators) = (Vec::new(), Vec::new());
+        for (name, address) in &self.bound {
+            if [METRICS, READINESS].contains(&name.as_str()) {
+                operators.push(*address);
+            } else {
+                traffic.push(*address);
+            }
+        }
+        OwnAddresses::new(&traffic, &operators)
     }
 
     /// One listener per worker on the same port.

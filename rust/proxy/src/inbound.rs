@@ -26,6 +26,7 @@ use crate::outbound::patience;
 use crate::relay::RelayEnd;
 use crate::relay::abort::{abort, finish, guard};
 use crate::relay::halves::Halves;
+use crate::shared::Shared;
 use crate::sys;
 use crate::telemetry::Reporter;
 use crate::telemetry::access_log::Direction;
@@ -189,18 +190,20 @@ impl Request {
             workload: workload.uid.clone(),
             facts: facts.clone(),
         });
-        if let Err(error) = self.authorize(&workload, &facts) {
+        let shared = &self.peer.worker.shared;
+        if let Err(error) = permit(shared, &workload, &facts) {
             return Err(Box::new(Refusal {
                 status: 401,
                 error,
                 record: Some(Box::new(record)),
             }));
         }
+        let source = self.peer.transparent.then(|| self.peer.address.ip());
         // Whoever asked may give up meanwhile, or policy may change.
         let dialled = tokio::select! {
             biased;
             error = self.stopped() => Err(error),
-            dialled = self.dial(next.destination) => dialled,
+            dialled = dial_application(shared, source, next.destination) => dialled,
         };
         match dialled {
             Ok(application) => {
@@ -333,47 +336,6 @@ impl Request {
         }
     }
 
-    fn authorize(&self, workload: &Workload, facts: &ConnectionFacts) -> Result<(), Error> {
-        let decision = authorize(&self.peer.worker.shared.snapshot(), workload, facts);
-        for note in &decision.notes {
-            let policy = [("policy", note.policy().into())];
-            let log = &self.peer.worker.shared.log;
-            log.debug("rbac", &note.to_string(), &policy);
-        }
-        match decision.verdict {
-            Verdict::Allow => Ok(()),
-            Verdict::Deny(reason) => {
-                let text = format!("connection closed due to policy rejection: {reason}");
-                Err(Error::new(Stage::Policy, Side::Local, "policy", text))
-            }
-        }
-    }
-
-    async fn dial(&self, destination: SocketAddr) -> Result<TcpStream, Error> {
-        let shared = &self.peer.worker.shared;
-        let source: Option<IpAddr> = self.peer.transparent.then(|| self.peer.address.ip());
-        let failed = |error: &io::Error| {
-            let text = format!("connection failed: {error}");
-            Error::new(Stage::Dial, Side::Upstream, "dial", text)
-        };
-        let mark = shared.settings.packet_mark;
-        let socket = sys::socket_for_dial(destination, source, mark, shared.keepalive().as_ref())
-            .map_err(|error| failed(&error))?;
-        if let Some(error) = &socket.source_lost {
-            let text = format!("cannot keep the client's address toward {destination}: {error}");
-            shared
-                .log
-                .repeating(Level::Warn, "source_lost", "proxy::inbound", &text, &[]);
-        }
-        match timeout(shared.settings.deadlines.dial, socket.connect()).await {
-            Ok(connected) => connected.map_err(|error| failed(&error)),
-            Err(_) => Err(failed(&io::Error::new(
-                io::ErrorKind::TimedOut,
-                "deadline has elapsed",
-            ))),
-        }
-    }
-
     fn accept(&self, record: &ConnectionRecord) {
         let mut head = ResponseHead::status(200);
         head.fields.push("baggage", record.introduction());
@@ -414,5 +376,59 @@ impl Request {
             }
             None => self.peer.deny(&error),
         }
+    }
+}
+
+/// Asks the workload's policies.
+///
+/// # Errors
+/// They say no; the text is for the access log.
+pub(crate) fn permit(
+    shared: &Shared,
+    workload: &Workload,
+    facts: &ConnectionFacts,
+) -> Result<(), Error> {
+    let decision = authorize(&shared.snapshot(), workload, facts);
+    for note in &decision.notes {
+        let policy = [("policy", note.policy().into())];
+        shared.log.debug("rbac", &note.to_string(), &policy);
+    }
+    match decision.verdict {
+        Verdict::Allow => Ok(()),
+        Verdict::Deny(reason) => {
+            let text = format!("connection closed due to policy rejection: {reason}");
+            Err(Error::new(Stage::Policy, Side::Local, "policy", text))
+        }
+    }
+}
+
+/// Connects to the local application, from the client's address if there is one to keep.
+///
+/// # Errors
+/// It cannot be reached within the deadline.
+pub(crate) async fn dial_application(
+    shared: &Shared,
+    source: Option<IpAddr>,
+    destination: SocketAddr,
+) -> Result<TcpStream, Error> {
+    let failed = |error: &io::Error| {
+        let text = format!("connection failed: {error}");
+        Error::new(Stage::Dial, Side::Upstream, "dial", text)
+    };
+    let mark = shared.settings.packet_mark;
+    let socket = sys::socket_for_dial(destination, source, mark, shared.keepalive().as_ref())
+        .map_err(|error| failed(&error))?;
+    if let Some(error) = &socket.source_lost {
+        let text = format!("cannot keep the client's address toward {destination}: {error}");
+        shared
+            .log
+            .repeating(Level::Warn, "source_lost", "proxy::inbound", &text, &[]);
+    }
+    match timeout(shared.settings.deadlines.dial, socket.connect()).await {
+        Ok(connected) => connected.map_err(|error| failed(&error)),
+        Err(_) => Err(failed(&io::Error::new(
+            io::ErrorKind::TimedOut,
+            "deadline has elapsed",
+        ))),
     }
 }

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | an application's connection goes out | `capture` → `outbound` → `tunnel` → `relay` |
 //! | a peer's request comes in | `inbound` → `tunnel` → `relay` |
+//! | a plain connection comes in | `capture` → `passthrough` → `relay` |
 //! | somebody steers | [`data_plane`] → `worker`, in the words of [`control`] |
 //! | an operator looks | `connection` → [`telemetry`] |
 #![deny(unsafe_code)]
@@ -19,6 +20,7 @@ mod error;
 mod inbound;
 mod outbound;
 mod pairs;
+mod passthrough;
 mod random;
 mod recent;
 mod relay;

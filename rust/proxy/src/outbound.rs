@@ -20,9 +20,10 @@ use crate::capture::socks5::Outcome;
 use crate::connection::ConnectionRecord;
 use crate::connections::Registration;
 use crate::error::{Error, Side, Stage};
+use crate::passthrough::join;
 use crate::relay::abort::{abort, abort_now, finish, guard};
 use crate::relay::halves::Halves;
-use crate::relay::{PATIENCE, RelayEnd, copy};
+use crate::relay::{PATIENCE, RelayEnd};
 use crate::sys;
 use crate::telemetry::Reporter;
 use crate::telemetry::access_log::Direction;
@@ -266,34 +267,25 @@ impl Connection {
     async fn relay(self, upstream: Upstream, record: ConnectionRecord) {
         let application = self.application.clone();
         let cut = self.registration.cut();
-        let end = match &upstream {
-            Upstream::Stream(stream, first) => {
-                record.received.add(first.len());
-                stream.attach(application.clone(), record.sent.clone());
-                let side = Side::Downstream;
-                Halves::new(stream, &application, side, &record.received)
-                    .behind(first)
-                    .run(cut)
-                    .await
-            }
+        let (stream, first) = match upstream {
+            Upstream::Stream(stream, first) => (stream, first),
             Upstream::Socket(socket) => {
-                let flows = (&*record.received, &*record.sent);
-                let means = self.worker.shared.means();
-                Box::pin(copy::copy(&application, socket, flows, means, cut)).await
+                let sockets = (application, socket);
+                return Box::pin(join(&self.worker, sockets, record, cut)).await;
             }
         };
+        record.received.add(first.len());
+        stream.attach(application.clone(), record.sent.clone());
+        let end = Halves::new(&stream, &application, Side::Downstream, &record.received)
+            .behind(&first)
+            .run(cut)
+            .await;
         match &end {
             RelayEnd::Finished | RelayEnd::Reset(_) => record.close(Ok(())),
             RelayEnd::Failed(error) | RelayEnd::Cut(error) => record.close(Err(error)),
         }
-        match (upstream, matches!(end, RelayEnd::Finished)) {
-            (Upstream::Socket(socket), true) => finish(&socket),
-            (Upstream::Socket(socket), false) => {
-                Box::pin(abort(socket, patience(&end, Side::Upstream))).await;
-            }
-            // Resets the stream unless both sides have finished.
-            (Upstream::Stream(stream, _), _) => drop(stream),
-        }
+        // Resets the stream unless both sides have finished.
+        drop((stream, first));
         if matches!(end, RelayEnd::Finished) {
             finish(&application);
         } else {

@@ -41,7 +41,7 @@ pub(crate) struct Between<'a> {
     pub(crate) service: Option<&'a Service>,
     /// Through mutual TLS.
     pub(crate) tunnelled: bool,
-    /// Inbound: what the peer's certificate proves, and what it says of itself.
+    /// Inbound through a tunnel: what the peer's certificate proves, and what it says of itself.
     pub(crate) peer: Option<(Option<&'a Identity>, &'a Fields)>,
 }
 
@@ -94,10 +94,11 @@ impl Pairs {
         }
         let key = Key::of(between);
         let keep = key.said.len() <= MAX_SAID;
-        let metrics = self.recorder.connections(&key.labels(
-            key.identity_of_source().as_deref().unwrap_or_default(),
-            key.identity_of_destination().as_deref().unwrap_or_default(),
-        ));
+        let source = key.identity_of_source().unwrap_or_default();
+        let destination = key.principal_of_destination().unwrap_or_default();
+        let metrics = self
+            .recorder
+            .connections(&key.labels(&source, &destination));
         let pair = Rc::new(Pair {
             key,
             metrics: Rc::new(metrics),
@@ -197,8 +198,12 @@ impl Key {
         }
     }
 
-    fn identity_of_destination(&self) -> Option<String> {
-        self.identity_of(self.destination.as_ref())
+    /// For metrics our own name is one even where nobody asked for its proof.
+    fn principal_of_destination(&self) -> Option<String> {
+        match (self.direction, &self.destination) {
+            (Direction::Inbound, Some(ours)) => Some(ours.identity().to_string()),
+            (_, destination) => self.identity_of(destination.as_ref()),
+        }
     }
 
     /// Proven by a handshake, or not worth naming.
@@ -257,7 +262,7 @@ impl Pair {
         self.parties.get_or_init(|| {
             let key = &self.key;
             let source_identity = key.identity_of_source();
-            let destination_identity = key.identity_of_destination();
+            let destination_identity = key.identity_of(key.destination.as_ref());
             let source = match &key.source {
                 Some(workload) => party_of(workload),
                 None => claimed_party(&key.baggage),

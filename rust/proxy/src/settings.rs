@@ -91,6 +91,8 @@ pub struct Listeners {
     pub outbound: Option<SocketAddr>,
     /// HBONE from peers (15008).
     pub inbound: Option<SocketAddr>,
+    /// Captured traffic that comes in without a tunnel (15006).
+    pub inbound_plaintext: Option<SocketAddr>,
     /// SOCKS5 (15080).
     pub socks5: Option<SocketAddr>,
     /// Ports of our own that lead to a fixed target.

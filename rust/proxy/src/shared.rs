@@ -31,15 +31,18 @@ const ILLEGAL_PORTS: [u16; 3] = [15001, 15006, 15008];
 pub(crate) struct OwnAddresses {
     addresses: Vec<SocketAddr>,
     ports: Vec<u16>,
+    /// Without those for operators.
+    traffic: Vec<u16>,
 }
 
 impl OwnAddresses {
-    pub(crate) fn new(addresses: Vec<SocketAddr>) -> Self {
-        let mut ports = ILLEGAL_PORTS.to_vec();
-        ports.extend(addresses.iter().map(SocketAddr::port));
-        ports.sort_unstable();
-        ports.dedup();
-        Self { addresses, ports }
+    pub(crate) fn new(traffic: &[SocketAddr], operators: &[SocketAddr]) -> Self {
+        let addresses = [traffic, operators].concat();
+        Self {
+            ports: with_illegal(&addresses),
+            traffic: with_illegal(traffic),
+            addresses,
+        }
     }
 
     fn include(&self, address: &SocketAddr) -> bool {
@@ -47,6 +50,14 @@ impl OwnAddresses {
             own.port() == address.port() && (own.ip() == address.ip() || own.ip().is_unspecified())
         })
     }
+}
+
+fn with_illegal(addresses: &[SocketAddr]) -> Vec<u16> {
+    let mut ports = ILLEGAL_PORTS.to_vec();
+    ports.extend(addresses.iter().map(SocketAddr::port));
+    ports.sort_unstable();
+    ports.dedup();
+    ports
 }
 
 pub(crate) struct Shared {
@@ -89,6 +100,12 @@ impl Shared {
     /// Ports that no tunnel may lead to: it would come back to us.
     pub(crate) fn reserved_ports(&self) -> &[u16] {
         self.own.get().map_or(&ILLEGAL_PORTS, |own| &own.ports)
+    }
+
+    /// Ports from which traffic would come back to us. Those for operators are open to whoever reaches the node, and
+    /// capture must not close them.
+    pub(crate) fn traffic_ports(&self) -> &[u16] {
+        self.own.get().map_or(&ILLEGAL_PORTS, |own| &own.traffic)
     }
 
     pub(crate) fn keepalive(&self) -> Option<sys::Keepalive> {

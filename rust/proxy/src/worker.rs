@@ -4,7 +4,7 @@
 //! (`Shared::snapshot`, certificates) or a counter. `data_plane.rs` starts workers and tells them to end.
 
 use std::cell::RefCell;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,7 +30,7 @@ use crate::tls::WorkloadCertificate;
 use crate::tunnel::client::Dialer;
 use crate::tunnel::pool::TunnelPool;
 use crate::tunnel::set::TunnelSet;
-use crate::{inbound, outbound, sys};
+use crate::{inbound, outbound, passthrough, sys};
 
 /// How often a worker says that it is alive (the readiness check allows 5 s).
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -44,6 +44,7 @@ const SERVER_PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub(crate) enum Purpose {
     Inbound { transparent: bool },
+    InboundPlaintext { transparent: bool },
     Outbound(WayIn),
 }
 
@@ -183,6 +184,17 @@ impl Worker {
                 })
                 .await;
             }
+            Purpose::InboundPlaintext { transparent } => {
+                accept(listener, &name, &self.shared, |socket, client| {
+                    spawn_local(passthrough::serve(
+                        self.clone(),
+                        socket,
+                        client,
+                        transparent,
+                    ));
+                })
+                .await;
+            }
             Purpose::Outbound(way) => {
                 let way = Rc::new(way);
                 accept(listener, &name, &self.shared, |socket, peer| {
@@ -259,12 +271,15 @@ impl Worker {
             return Ok(());
         };
         if address.ip().is_loopback() && self.shared.own_addresses_include(address) {
-            return Err(Error::new(
-                Stage::Lookup,
-                Side::Downstream,
-                "self_call",
-                "attempted recursive call to ourselves",
-            ));
+            return Err(self_call());
+        }
+        Ok(())
+    }
+
+    /// Refuses plain connections that were meant for a port of ours: passed on, they would come in again.
+    pub(crate) fn refuse_own_port(&self, destination: &SocketAddr) -> Result<(), Error> {
+        if self.shared.traffic_ports().contains(&destination.port()) {
+            return Err(self_call());
         }
         Ok(())
     }
@@ -303,6 +318,15 @@ impl Worker {
             self.tunnels.close_idle(idle);
         }
     }
+}
+
+fn self_call() -> Error {
+    Error::new(
+        Stage::Lookup,
+        Side::Downstream,
+        "self_call",
+        "attempted recursive call to ourselves",
+    )
 }
 
 /// Waits until the data plane has come at least as far as `wanted`, and says how far it is.

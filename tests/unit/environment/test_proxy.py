@@ -65,6 +65,7 @@ def test_the_least_that_a_proxy_must_be_told_has_upstreams_defaults_for_the_rest
         "listeners": {
             "outbound": "[::]:15001",
             "inbound": "[::]:15008",
+            "inboundPlaintext": "[::]:15006",
             "socks5": None,
             "forwards": [],
             "metrics": "[::]:15020",
@@ -75,6 +76,8 @@ def test_the_least_that_a_proxy_must_be_told_has_upstreams_defaults_for_the_rest
         "accessLog": {"format": "plain", "path": None},
         "logLevel": "info",
         "workers": 2,
+        "splice": True,
+        "firstFlight": True,
         "pool": {"maxStreams": 100, "idle": 300.0},
         "http2": {
             "streamWindow": 262144,
@@ -90,6 +93,7 @@ def test_the_least_that_a_proxy_must_be_told_has_upstreams_defaults_for_the_rest
     ("variables", "path", "value"),
     [
         ({"IPV6_ENABLED": "false"}, ("listeners", "outbound"), "0.0.0.0:15001"),
+        ({"IPV6_ENABLED": "false"}, ("listeners", "inboundPlaintext"), "0.0.0.0:15006"),
         ({"IPV6_ENABLED": "false"}, ("listeners", "readiness"), "0.0.0.0:15021"),
         ({"UNSTABLE_ENABLE_SOCKS5": "true"}, ("listeners", "socks5"), "127.0.0.1:15080"),
         ({"PACKET_MARK": "1337"}, ("packetMark",), 1337),

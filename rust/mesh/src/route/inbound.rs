@@ -1,7 +1,7 @@
-//! Where a request that came through a tunnel goes: to the local workload, and only to it.
+//! Where a request that came through a tunnel goes, or a plain connection: to the local workload, and only to it.
 //!
-//! Runs after the authority was parsed and before policy (spec/dataplane.md §3.2 checks 4 and 5). `route` is the other
-//! end.
+//! Runs after the authority was parsed and before policy (spec/dataplane.md §3.2 checks 4 and 5, §11). `route` is the
+//! other end.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -71,6 +71,14 @@ pub enum InboundRefusal {
     /// The application wants a header that we cannot write yet; without it, it would take the peer for us.
     #[error("application tunnel of workload is not supported yet: PROXY (workload {0})")]
     ApplicationTunnel(Arc<str>),
+    /// The application believes what a header says of the client, and anybody can write one: only we may.
+    #[error("port {port} takes PROXY headers, which only the mesh may write (workload {workload})")]
+    HeaderForged {
+        /// The application's port.
+        port: u16,
+        /// The application's workload.
+        workload: Arc<str>,
+    },
     /// The service does not have the port.
     #[error("requested service {hostname}:{port} found, but cannot resolve port")]
     NoPort {
@@ -94,6 +102,7 @@ impl InboundRefusal {
         match self {
             Self::AddressMismatch { .. } => 400,
             Self::ApplicationTunnel(_)
+            | Self::HeaderForged { .. }
             | Self::NoPort { .. }
             | Self::SelfCall
             | Self::UnknownHost(_) => 503,
@@ -129,6 +138,32 @@ pub fn inbound(
     })
 }
 
+/// Decides where a plain connection goes that was captured on its way to `destination`: there, if anywhere.
+///
+/// # Errors
+/// Its first bytes could be taken for a header of ours (spec/reliability.md T24).
+pub fn plaintext(
+    mesh: &MeshSnapshot,
+    local: &Workload,
+    destination: SocketAddr,
+) -> Result<InboundRoute, InboundRefusal> {
+    let destination = SocketAddr::new(destination.ip().to_canonical(), destination.port());
+    let port = destination.port();
+    let headers = local
+        .application_tunnel
+        .filter(|tunnel| tunnel.protocol == ApplicationProtocol::Proxy);
+    if headers.is_some_and(|tunnel| tunnel.port.is_none_or(|own| own == port)) {
+        return Err(InboundRefusal::HeaderForged {
+            port,
+            workload: Arc::clone(&local.uid),
+        });
+    }
+    Ok(InboundRoute {
+        destination,
+        candidates: candidates(mesh, local),
+    })
+}
+
 /// §3.4. A name may still fail in `next_hop`; behind an application tunnel the application decides. That we may be the
 /// waypoint of the address asked for comes with waypoints: until then it is refused.
 fn check_destination(facts: &InboundFacts<'_>) -> Result<(), InboundRefusal> {
@@ -152,11 +187,7 @@ fn next_hop(
 ) -> Result<(u16, Vec<Candidate>), InboundRefusal> {
     let local = facts.local;
     match facts.target {
-        Target::Address(asked) => {
-            let services = local.services.keys().filter_map(|name| mesh.service(name));
-            let candidates = services.map(|service| Candidate::of(mesh, service, local));
-            Ok((asked.port(), candidates.collect()))
-        }
+        Target::Address(asked) => Ok((asked.port(), candidates(mesh, local))),
         Target::Host { hostname, port } => {
             let service = mesh
                 .service_by_hostname(hostname, Some(&local.namespace))
@@ -173,6 +204,12 @@ fn next_hop(
             }
         }
     }
+}
+
+fn candidates(mesh: &MeshSnapshot, local: &Workload) -> Vec<Candidate> {
+    let services = local.services.keys().filter_map(|name| mesh.service(name));
+    let candidates = services.map(|service| Candidate::of(mesh, service, local));
+    candidates.collect()
 }
 
 /// The service that a connection to `port` of the local workload was probably meant for (§3.9): the one the client

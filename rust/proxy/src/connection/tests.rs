@@ -158,6 +158,33 @@ fn a_connection_ends_once() {
 }
 
 #[test]
+fn a_plain_connection_that_comes_in_names_only_us_and_only_in_labels() {
+    let desk = Desk::new("plaintext", "info");
+    let (a, b, echo) = (workload("a"), workload("b"), service("echo"));
+    let addresses = (address("10.0.0.1:1"), address("10.0.0.2:80"));
+    let open = |source| {
+        let now = Instant::now();
+        ConnectionRecord::plaintext(&desk.pairs, now, addresses, source, &b, Some(&echo))
+    };
+    let known = open(Some(&a));
+    known.received.add(6);
+    known.close(Ok(()));
+    open(None).close(Ok(()));
+    let lines = desk.lines();
+    assert!(lines[0].contains("\tinfo\taccess\tconnection complete\tsrc.addr=10.0.0.1:1 src.workload=\"a-pod\" src.namespace=\"shop\" src.cluster=\"cluster1\" dst.addr=10.0.0.2:80 dst.service=\"echo.shop.svc.cluster.local\" dst.workload=\"b-pod\" dst.namespace=\"shop\" dst.cluster=\"cluster1\" direction=\"inbound\" bytes_sent=0 bytes_recv=6 "), "{}", lines[0]);
+    assert!(lines[1].contains("\tsrc.addr=10.0.0.1:1 dst.addr=10.0.0.2:80 dst.service="));
+    let opened = desk.samples("istio_tcp_connections_opened_total{reporter=\"destination\"");
+    assert_eq!(opened.len(), 2);
+    for part in [
+        "source_principal=\"unknown\"",
+        "destination_principal=\"spiffe://cluster.local/ns/shop/sa/b\"",
+        "connection_security_policy=\"unknown\"",
+    ] {
+        assert!(opened.iter().all(|sample| sample.contains(part)), "{part}");
+    }
+}
+
+#[test]
 fn an_opened_line_is_written_only_if_somebody_wants_it() {
     let desk = Desk::new("opened", "debug");
     let record = desk.outbound(&plain(None));

@@ -46,6 +46,14 @@ fn records_are_ours_and_measured_unless_said_otherwise() {
 }
 
 #[test]
+fn listeners_have_the_names_of_the_document() {
+    let listeners = r#""listeners":{"inboundPlaintext":"[::]:15006"}"#;
+    let settings = Settings::parse(format!("{{{WORKLOAD},{listeners}}}").as_bytes()).unwrap();
+    let address = settings.listeners.inbound_plaintext.unwrap();
+    assert_eq!(address.to_string(), "[::]:15006");
+}
+
+#[test]
 fn a_wrong_setting_is_named() {
     for (extra, part) in [
         (r#""worker":1"#, "unknown field `worker`"),

@@ -53,6 +53,70 @@ fn world(more: Value) -> Arc<MeshSnapshot> {
     }))
 }
 
+fn plain(mesh: &MeshSnapshot, destination: &str) -> Result<(String, Vec<String>), String> {
+    match plaintext(mesh, &local(mesh, "server"), destination.parse().unwrap()) {
+        Ok(route) => {
+            let names = route.candidates.iter().map(|c| c.service.key().to_string());
+            Ok((route.destination.to_string(), names.collect()))
+        }
+        Err(refusal) => Err(refusal.to_string()),
+    }
+}
+
+#[test]
+fn where_plain_connections_go() {
+    let services = ["ns/own.ns", "ns/plain.ns", "ns/reserved.ns"].map(str::to_owned);
+    let refused = |port| {
+        let workload = "server";
+        Err(format!(
+            "port {port} takes PROXY headers, which only the mesh may write (workload {workload})"
+        ))
+    };
+    let goes = |to: &str| Ok((to.to_owned(), services.to_vec()));
+    let proxy = |port: Value| json!({"applicationTunnel": {"protocol": "PROXY", "port": port}});
+    let bare = json!({"applicationTunnel": {"protocol": "NONE", "port": 9000}});
+    for (what, more, destination, expected) in [
+        (
+            "where it was meant for",
+            json!({}),
+            "10.0.0.2:8080",
+            goes("10.0.0.2:8080"),
+        ),
+        (
+            "mapped",
+            json!({}),
+            "[::ffff:10.0.0.2]:8080",
+            goes("10.0.0.2:8080"),
+        ),
+        (
+            "past the port that requests go to",
+            bare,
+            "10.0.0.2:8080",
+            goes("10.0.0.2:8080"),
+        ),
+        (
+            "not where headers are believed",
+            proxy(json!(9000)),
+            "10.0.0.2:9000",
+            refused(9000),
+        ),
+        (
+            "beside where they are",
+            proxy(json!(9000)),
+            "10.0.0.2:8080",
+            goes("10.0.0.2:8080"),
+        ),
+        (
+            "nowhere if they are everywhere",
+            proxy(Value::Null),
+            "10.0.0.2:8080",
+            refused(8080),
+        ),
+    ] {
+        assert_eq!(plain(&world(more), destination), expected, "{what}");
+    }
+}
+
 #[test]
 fn where_requests_go() {
     let mesh = world(json!({}));
