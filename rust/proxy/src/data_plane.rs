@@ -23,7 +23,7 @@ use crate::capture::WayIn;
 use crate::control::{Event, Events, Phase};
 use crate::settings::{LogFormat, Settings, SettingsError};
 use crate::shared::{OwnAddresses, Shared};
-use crate::sys::{self, ListenOptions, ReusePort};
+use crate::sys::{self, AcceptedOptions, ListenOptions, ReusePort};
 use crate::telemetry::log::{self, Filter, Logger, Losses};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::readiness::{Heartbeats, Readiness};
@@ -31,8 +31,6 @@ use crate::telemetry::stats;
 use crate::tls::{self, CredentialStore, WorkloadCertificate};
 use crate::worker::{self, Listening, Purpose};
 
-/// Connections the kernel keeps for us while we are busy: a storm of 1,000 must not lose its SYNs.
-const BACKLOG: i32 = 4096;
 /// What forced workers get on top of the farewells they give their tunnels, before they are given up.
 const AFTER_FORCE: Duration = Duration::from_secs(6);
 
@@ -308,10 +306,19 @@ impl Opened {
         };
         let listeners = &settings.listeners;
         let source = settings.original_source;
+        let keepalive = settings.keepalive.of_sockets();
+        let tunnels = AcceptedOptions {
+            keepalive: keepalive.clone(),
+            abort_on_close: false,
+        };
+        // Until both sides are complete an application's connection ends with a RST, even if this process is killed.
+        let applications = AcceptedOptions {
+            keepalive,
+            abort_on_close: true,
+        };
         if let Some(address) = listeners.inbound {
-            opened.group("inbound", address, source, |transparent| Purpose::Inbound {
-                transparent,
-            })?;
+            let purpose = |transparent| Purpose::Inbound { transparent };
+            opened.group("inbound", address, source, &tunnels, purpose)?;
         }
         if let Some(address) = listeners.inbound_plaintext {
             opened.group("inboundPlaintext", address, source, |transparent| {
@@ -319,13 +326,12 @@ impl Opened {
             })?;
         }
         if let Some(address) = listeners.outbound {
-            opened.group("outbound", address, source, |transparent| {
-                Purpose::Outbound(WayIn::Captured { transparent })
-            })?;
+            let purpose = |transparent| Purpose::Outbound(WayIn::Captured { transparent });
+            opened.group("outbound", address, source, &applications, purpose)?;
         }
         if let Some(address) = listeners.socks5 {
             let way = |_| Purpose::Outbound(WayIn::Socks);
-            opened.group("socks5", address, Some(false), way)?;
+            opened.group("socks5", address, Some(false), &applications, way)?;
         }
         for (index, forward) in listeners.forwards.iter().enumerate() {
             let target = Target::parse(&forward.target).ok_or_else(|| {
@@ -336,7 +342,7 @@ impl Opened {
             })?;
             let way = |_| Purpose::Outbound(WayIn::Forward(target.clone()));
             let name = format!("forwards[{index}]");
-            opened.group(&name, forward.listen, Some(false), way)?;
+            opened.group(&name, forward.listen, Some(false), &applications, way)?;
         }
         opened.stats.metrics = opened.single(METRICS, listeners.metrics)?;
         opened.stats.readiness = opened.single(READINESS, listeners.readiness)?;
@@ -361,13 +367,14 @@ impl Opened {
         name: &str,
         address: SocketAddr,
         transparent: Option<bool>,
+        accepted: &AcceptedOptions,
         purpose: impl Fn(bool) -> Purpose,
     ) -> Result<(), StartError> {
         let options = ListenOptions {
             reuse_port: ReusePort::First,
             transparent,
-            backlog: BACKLOG,
-            mark: None,
+            accepted: accepted.clone(),
+            ..ListenOptions::default()
         };
         let group = sys::listen_group(address, self.listeners.len(), &options)?;
         for (worker, listener) in group.into_iter().enumerate() {

@@ -59,8 +59,6 @@ pub(crate) async fn serve(
     transparent: bool,
 ) {
     let _open = worker.recorder.socket(Reporter::Destination);
-    // Failing means that the peer has gone; the handshake says so.
-    let _ = sys::set_accepted_options(&socket, worker.shared.keepalive().as_ref());
     let Ok(local) = socket.local_addr() else {
         return;
     };

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 
+use crate::sys;
+
 /// The longest duration that is read: beyond it a typing mistake is likelier than a wish.
 const MAX_SECONDS: f64 = 366.0 * 24.0 * 3600.0;
 
@@ -225,6 +227,18 @@ pub struct Keepalive {
     pub interval: Duration,
     /// Probes before the connection is given up.
     pub retries: u32,
+}
+
+impl Keepalive {
+    /// What sockets are told; nothing if it is off.
+    pub(crate) fn of_sockets(&self) -> Option<sys::Keepalive> {
+        self.enabled.then_some(sys::Keepalive {
+            time: self.time,
+            interval: self.interval,
+            retries: self.retries,
+            user_timeout: false,
+        })
+    }
 }
 
 /// Where one line per connection goes.

@@ -109,13 +109,7 @@ impl Shared {
     }
 
     pub(crate) fn keepalive(&self) -> Option<sys::Keepalive> {
-        let keepalive = &self.settings.keepalive;
-        keepalive.enabled.then_some(sys::Keepalive {
-            time: keepalive.time,
-            interval: keepalive.interval,
-            retries: keepalive.retries,
-            user_timeout: false,
-        })
+        self.settings.keepalive.of_sockets()
     }
 
     /// How plain connections move their bytes.

@@ -1,10 +1,12 @@
-//! Options of sockets we accepted, and the keepalive settings that accepted and dialled ones share.
+//! What accepted sockets are born with, and the keepalive settings that accepted and dialled ones share.
+//!
+//! Linux copies a listener's options into every socket it accepts, so they are set once, before the first connection,
+//! and an accept costs no further calls.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Socket, TcpKeepalive};
 
 /// When a silent peer is probed and given up (spec/dataplane.md §1.1). Defaults are upstream's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +20,7 @@ pub struct Keepalive {
 
 impl Keepalive {
     /// Best effort: an old kernel or a limited namespace must not cost the connection.
-    pub(super) fn apply(&self, socket: &socket2::Socket) {
+    pub(super) fn apply(&self, socket: &Socket) {
         let probes = TcpKeepalive::new()
             .with_time(self.time)
             .with_interval(self.interval)
@@ -46,14 +48,27 @@ impl Default for Keepalive {
     }
 }
 
-/// TCP_NODELAY, and keepalive if given. An error means that the connection is already gone.
-pub fn set_accepted_options(socket: &impl AsFd, keepalive: Option<&Keepalive>) -> io::Result<()> {
-    let socket = SockRef::from(socket);
-    socket.set_tcp_nodelay(true)?;
-    if let Some(keepalive) = keepalive {
-        keepalive.apply(&socket);
+/// Options of the sockets that a listener accepts. TCP_NODELAY is always among them: whoever relays has no reason to
+/// wait for more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AcceptedOptions {
+    pub keepalive: Option<Keepalive>,
+    /// The close is a RST unless [`super::finish_on_close`] has been said: see [`super::abort_on_close`].
+    pub abort_on_close: bool,
+}
+
+impl AcceptedOptions {
+    /// To be called before the listener listens, so that the first connection has them too.
+    pub(super) fn set_on(&self, listener: &Socket) -> io::Result<()> {
+        listener.set_tcp_nodelay(true)?;
+        if let Some(keepalive) = &self.keepalive {
+            keepalive.apply(listener);
+        }
+        if self.abort_on_close {
+            listener.set_linger(Some(Duration::ZERO))?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]

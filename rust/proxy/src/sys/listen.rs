@@ -8,6 +8,8 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::accepted::AcceptedOptions;
+
 /// How a listener is opened.
 #[derive(Clone, Debug)]
 pub struct ListenOptions {
@@ -21,6 +23,8 @@ pub struct ListenOptions {
     pub backlog: i32,
     /// SO_MARK, so that redirection rules let the socket's own traffic through; a failure is an error.
     pub mark: Option<u32>,
+    /// What accepted sockets inherit.
+    pub accepted: AcceptedOptions,
 }
 
 /// Who else may listen on the same address.
@@ -50,6 +54,7 @@ impl Default for ListenOptions {
             transparent: Some(false),
             backlog: BACKLOG,
             mark: None,
+            accepted: AcceptedOptions::default(),
         }
     }
 }
@@ -119,6 +124,7 @@ fn open(address: SocketAddr, options: &ListenOptions) -> io::Result<Listener> {
         // the group, so there is no gap in which another process could slip in.
         socket.set_reuse_port(true)?;
     }
+    options.accepted.set_on(&socket)?;
     socket.listen(options.backlog)?;
     Ok(Listener {
         socket: socket.into(),
@@ -157,9 +163,10 @@ impl std::error::Error for BindError {
     }
 }
 
-/// Upstream's in-pod backlog is 128; the kernel caps it by net.core.somaxconn (4096 by default), so a storm at
-/// start waits here instead of being refused.
-const BACKLOG: i32 = 1024;
+/// Upstream's in-pod backlog is 128, and a storm of connections overflows that: a SYN that finds no room is dropped in
+/// silence and sent again after a second. The kernel caps the number by net.core.somaxconn, 4096 unless somebody chose
+/// otherwise, so this asks for what is allowed; an entry costs memory only while a connection waits in it.
+const BACKLOG: i32 = 4096;
 
 #[cfg(test)]
 mod tests;

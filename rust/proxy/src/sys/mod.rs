@@ -15,7 +15,7 @@ mod probe;
 mod process;
 mod splice;
 
-pub use accepted::{Keepalive, set_accepted_options};
+pub use accepted::{AcceptedOptions, Keepalive};
 pub use address::canonical;
 pub use allocator::settle_allocator;
 pub use dial::{DialSocket, socket_for_dial};

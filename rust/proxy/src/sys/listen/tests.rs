@@ -134,3 +134,25 @@ fn a_mark_is_set_or_an_error() {
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
     }
 }
+
+#[test]
+fn a_thousand_connections_at_once_find_room_while_nobody_accepts() {
+    const CROWD: usize = 1000;
+    crate::sys::raise_nofile_limit().unwrap();
+    let listener = listen(loopback(0), &ListenOptions::default()).unwrap();
+    let to = address(&listener).into();
+    let begun = std::time::Instant::now();
+    let crowd: Vec<_> = (0..CROWD)
+        .map(|_| {
+            let client = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None).unwrap();
+            // Loopback answers at once; whoever found no room would be waiting for its second SYN.
+            let _ = client.connect(&to);
+            client
+        })
+        .collect();
+    let connected = crowd.iter().filter(|client| client.peer_addr().is_ok());
+    assert_eq!(connected.count(), CROWD, "after {:?}", begun.elapsed());
+    for _ in 0..CROWD {
+        listener.socket.accept().unwrap();
+    }
+}
