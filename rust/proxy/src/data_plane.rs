@@ -321,9 +321,8 @@ impl Opened {
             opened.group("inbound", address, source, &tunnels, purpose)?;
         }
         if let Some(address) = listeners.inbound_plaintext {
-            opened.group("inboundPlaintext", address, source, |transparent| {
-                Purpose::InboundPlaintext { transparent }
-            })?;
+            let purpose = |transparent| Purpose::InboundPlaintext { transparent };
+            opened.group("inboundPlaintext", address, source, &applications, purpose)?;
         }
         if let Some(address) = listeners.outbound {
             let purpose = |transparent| Purpose::Outbound(WayIn::Captured { transparent });

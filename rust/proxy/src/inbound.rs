@@ -112,6 +112,7 @@ impl Peer {
             timeouts: shared.timeouts(),
             tunnels: &self.worker.tunnels,
             metrics: &shared.metrics,
+            handshakes: &self.worker.handshakes,
         };
         let on_request = |stream, request: tunnel::Request| {
             let request = Request {

@@ -31,6 +31,7 @@ pub mod sys;
 pub mod telemetry;
 pub mod tls;
 mod tunnel;
+mod turns;
 mod worker;
 
 pub use data_plane::DataPlane;

@@ -35,9 +35,6 @@ pub(crate) async fn serve(
 ) {
     let _open = worker.recorder.socket(Reporter::Destination);
     let registration = worker.connections.register();
-    // Failing means that the client has gone; the first read says so.
-    let _ = sys::set_accepted_options(&socket, worker.shared.keepalive().as_ref());
-    guard(&socket);
     let connection = Connection {
         client: sys::canonical(client),
         socket: Rc::new(socket),

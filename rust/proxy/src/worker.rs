@@ -30,12 +30,16 @@ use crate::tls::WorkloadCertificate;
 use crate::tunnel::client::Dialer;
 use crate::tunnel::pool::TunnelPool;
 use crate::tunnel::set::TunnelSet;
+use crate::turns::Turns;
 use crate::{inbound, outbound, passthrough, sys};
 
 /// How often a worker says that it is alive (the readiness check allows 5 s).
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// What tunnels get to say goodbye in after everything was cut.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Flights of handshakes worked on before the worker looks at its sockets again. One is 100 us and more, the look 1 us.
+const HANDSHAKES: usize = 1;
 
 /// How much longer than a client a server keeps a tunnel without streams.
 const SERVER_PATIENCE: Duration = Duration::from_secs(30);
@@ -64,6 +68,8 @@ pub(crate) struct Worker {
     pub(crate) pairs: Pairs,
     pub(crate) recorder: Rc<Recorder>,
     pub(crate) random: Random,
+    /// For what peers send during a handshake, on either side.
+    pub(crate) handshakes: Rc<Turns>,
     tasks: RefCell<Vec<JoinHandle<()>>>,
 }
 
@@ -88,6 +94,7 @@ pub(crate) fn run(
 impl Worker {
     fn new(shared: Arc<Shared>) -> Self {
         let tunnels = Rc::new(TunnelSet::default());
+        let handshakes = Turns::new(HANDSHAKES);
         let dialer = Rc::new(Dialer {
             engine: shared.client_engine(),
             timeouts: shared.timeouts(),
@@ -96,6 +103,7 @@ impl Worker {
             mark: shared.settings.packet_mark,
             tunnels: tunnels.clone(),
             metrics: shared.metrics.clone(),
+            handshakes: handshakes.clone(),
         });
         let pool = &shared.settings.pool;
         let recorder = Rc::new(shared.metrics.recorder());
@@ -106,6 +114,7 @@ impl Worker {
             tunnels,
             connections: Rc::default(),
             random: Random::new(),
+            handshakes,
             tasks: RefCell::default(),
             shared,
         }

@@ -21,6 +21,7 @@ use crate::tls::testing::{CLIENT, SERVER, identity};
 use crate::tunnel::first_flight::FirstFlight;
 use crate::tunnel::server::Serving;
 use crate::tunnel::tests::{World, key, patient, play};
+use crate::turns::Turns;
 
 /// Two applications with a relay between them.
 pub(super) struct Joined {
@@ -109,6 +110,7 @@ async fn tunnelled(
             timeouts: patient(),
             tunnels: &Rc::default(),
             metrics: &metrics,
+            handshakes: &Turns::new(1),
         };
         let session = Session::server(certificate.server()).unwrap();
         let far = std::cell::RefCell::new(Some(far));

@@ -87,6 +87,12 @@ impl Metrics {
         self.handshakes[side as usize][result as usize].fetch_add(1, Relaxed);
     }
 
+    /// Those that were accepted.
+    #[cfg(test)]
+    pub(crate) fn handshakes_completed(&self) -> u64 {
+        self.handshakes[Side::Inbound as usize][Handshake::Completed as usize].load(Relaxed)
+    }
+
     /// The exposition as of now, to be taken in pieces.
     #[must_use]
     pub fn scrape(&self) -> Scrape {

@@ -18,6 +18,7 @@ use crate::error::{Error, Side, Stage};
 use crate::sys;
 use crate::telemetry::metrics::{self, Metrics};
 use crate::tls::{Session, TlsError};
+use crate::turns::{Turn, Turns};
 
 /// What every dial of a worker has in common.
 pub(crate) struct Dialer {
@@ -28,6 +29,7 @@ pub(crate) struct Dialer {
     pub(crate) mark: Option<u32>,
     pub(crate) tunnels: Rc<TunnelSet>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) handshakes: Rc<Turns>,
 }
 
 impl Dialer {
@@ -54,9 +56,13 @@ impl Dialer {
             .map_err(|error| dial_failed(peer, &error))?;
         let tunnel = Tunnel::new(hbone::Connection::new(self.engine.clone()), session);
         let member = self.tunnels.add(tunnel.clone());
-        let driver = tunnel
-            .clone()
-            .drive(socket, self.timeouts, |_, _| (), |_| ());
+        let driver = tunnel.clone().drive(
+            socket,
+            self.timeouts,
+            Turn::of(&self.handshakes),
+            |_, _| (),
+            |_| (),
+        );
         let open = self.metrics.tunnel(metrics::Side::Outbound);
         spawn_local(async move {
             driver.await;

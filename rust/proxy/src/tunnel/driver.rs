@@ -21,6 +21,7 @@ use crate::random::Random;
 use crate::relay::io::{read_available, write_available};
 use crate::scratch;
 use crate::sys;
+use crate::turns::Turn;
 
 /// Reads of one turn before other tasks of the worker get theirs.
 const READS_PER_TURN: usize = 4;
@@ -72,6 +73,7 @@ impl Tunnel {
         self: Rc<Self>,
         mut socket: TcpStream,
         timeouts: Timeouts,
+        mut turn: Turn,
         mut on_request: impl FnMut(&Rc<Self>, Request),
         on_end: impl FnOnce(&TunnelEnd),
     ) {
@@ -84,11 +86,11 @@ impl Tunnel {
             return;
         }
         let end = loop {
-            let turn = {
+            let step = {
                 let mut alarm = pin!(sleep_until(deadlines.next(&self)));
                 std::future::poll_fn(|context| {
                     // Bytes first: a PONG that waits in the socket while we were stalled is not late.
-                    if let Poll::Ready(end) = self.poll(context, &socket) {
+                    if let Poll::Ready(end) = self.poll(context, &socket, &mut turn) {
                         return Poll::Ready(Some(end));
                     }
                     loop {
@@ -106,7 +108,7 @@ impl Tunnel {
                 })
                 .await
             };
-            match turn {
+            match step {
                 Some(end) => break end,
                 None => {
                     if let Some(end) = deadlines.check(&mut self.state.borrow_mut()) {
@@ -122,11 +124,16 @@ impl Tunnel {
     }
 
     /// One turn: read what is there, write what fits.
-    fn poll(&self, context: &mut Context<'_>, socket: &TcpStream) -> Poll<TunnelEnd> {
+    fn poll(
+        &self,
+        context: &mut Context<'_>,
+        socket: &TcpStream,
+        turn: &mut Turn,
+    ) -> Poll<TunnelEnd> {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         state.wire.driver = Some(context.waker().clone());
-        let outcome = match state.read(context, socket) {
+        let outcome = match state.read(context, socket, turn) {
             Err(end) => Some(end),
             Ok(()) if state.aborting => Some(TunnelEnd::Drained),
             Ok(()) => None,
@@ -200,7 +207,12 @@ impl Tunnel {
 }
 
 impl State {
-    fn read(&mut self, context: &mut Context<'_>, socket: &TcpStream) -> Result<(), TunnelEnd> {
+    fn read(
+        &mut self,
+        context: &mut Context<'_>,
+        socket: &TcpStream,
+        turn: &mut Turn,
+    ) -> Result<(), TunnelEnd> {
         self.paused = held::is_exhausted() && self.is_holding();
         if self.paused {
             held::wait(context.waker());
@@ -210,6 +222,9 @@ impl State {
             match socket.poll_read_ready(context) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(ready) => ready.map_err(TunnelEnd::Io)?,
+            }
+            if self.wire.tls.is_handshaking() && turn.poll(context).is_pending() {
+                return Ok(());
             }
             match self.read_once(|buffer| read_available(socket, buffer)) {
                 Ok(0) => return Err(self.end_of_file()),

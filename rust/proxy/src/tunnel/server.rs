@@ -12,6 +12,7 @@ use super::state::{Request, Tunnel, TunnelEnd, handshake_result};
 use super::stream::TunnelStream;
 use crate::telemetry::metrics::{Metrics, Side};
 use crate::tls::Session;
+use crate::turns::{Turn, Turns};
 
 /// What every tunnel that is served has in common.
 pub(crate) struct Serving<'s> {
@@ -19,6 +20,7 @@ pub(crate) struct Serving<'s> {
     pub(crate) timeouts: Timeouts,
     pub(crate) tunnels: &'s Rc<TunnelSet>,
     pub(crate) metrics: &'s Metrics,
+    pub(crate) handshakes: &'s Rc<Turns>,
 }
 
 impl Serving<'_> {
@@ -44,7 +46,10 @@ impl Serving<'_> {
             on_request(tunnel.accept(request.stream), request);
         };
         let end = |end: &TunnelEnd| on_end(end, tunnel.was_established());
-        let drive = tunnel.clone().drive(socket, self.timeouts, serve, end);
+        let turn = Turn::of(self.handshakes);
+        let drive = tunnel
+            .clone()
+            .drive(socket, self.timeouts, turn, serve, end);
         tokio::join!(drive, count);
     }
 }

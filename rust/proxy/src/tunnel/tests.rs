@@ -24,6 +24,7 @@ use crate::error::{Error, Stage};
 use crate::telemetry::metrics::Metrics;
 use crate::tls::testing::{Authority, CLIENT, SERVER, identity};
 use crate::tls::{Session, WorkloadCertificate};
+use crate::turns::Turns;
 
 const SOON: Duration = Duration::from_secs(10);
 const BRIEF: Duration = Duration::from_millis(200);
@@ -61,6 +62,7 @@ struct Peer {
 pub(crate) struct World {
     pub(crate) authority: Authority,
     pub(crate) metrics: Arc<Metrics>,
+    handshakes: Rc<Turns>,
 }
 
 impl World {
@@ -68,6 +70,7 @@ impl World {
         Self {
             authority: Authority::root("root"),
             metrics: Arc::new(Metrics::new("test", Arc::default())),
+            handshakes: Turns::new(1),
         }
     }
 
@@ -93,6 +96,7 @@ impl World {
         let address = listener.local_addr().unwrap();
         let certificate = self.authority.certificate(SERVER);
         let (metrics, tunnels) = (self.metrics.clone(), Rc::new(TunnelSet::default()));
+        let handshakes = self.handshakes.clone();
         let accepted = Rc::new(Cell::new(0));
         let (report, ends) = tokio::sync::mpsc::unbounded_channel();
         let (set, count) = (tunnels.clone(), accepted.clone());
@@ -102,7 +106,7 @@ impl World {
                 count.set(count.get() + 1);
                 let session = Session::server(certificate.server()).unwrap();
                 let (metrics, set, report) = (metrics.clone(), set.clone(), report.clone());
-                let handle = handle.clone();
+                let (handle, handshakes) = (handle.clone(), handshakes.clone());
                 spawn_local(async move {
                     let serving = Serving {
                         engine: hbone::Config {
@@ -112,6 +116,7 @@ impl World {
                         timeouts,
                         tunnels: &set,
                         metrics: &metrics,
+                        handshakes: &handshakes,
                     };
                     let on_end = |end: &TunnelEnd, established| {
                         let _ = report.send((end.to_string(), established));
@@ -139,6 +144,7 @@ impl World {
             mark: None,
             tunnels: Rc::default(),
             metrics: self.metrics.clone(),
+            handshakes: self.handshakes.clone(),
         });
         Rc::new(TunnelPool::new(dialer, max_streams, idle))
     }
@@ -212,6 +218,50 @@ fn first_requests_at_once_share_one_dial() {
         assert!(opened.iter().all(Result::is_ok));
         assert_eq!(peer.accepted.get(), 1);
     });
+}
+
+/// The most handshakes that ended between two answers to somebody who only waits for the worker's sockets.
+fn most_handshakes_between_answers(each_turn: usize) -> u64 {
+    const CROWD: usize = 60;
+    let most = Rc::new(Cell::new(0));
+    let seen = most.clone();
+    play(async move {
+        let world = World {
+            handshakes: Turns::new(each_turn),
+            ..World::new()
+        };
+        let peer = world.peer(patient(), 200).await;
+        let (pool, own) = (
+            world.pool(1, SOON),
+            Rc::new(world.authority.certificate(CLIENT)),
+        );
+        let (near, far) = tokio::net::UnixStream::pair().unwrap();
+        let metrics = world.metrics.clone();
+        let hops = spawn_local(async move {
+            let mut before = 0;
+            while before < CROWD as u64 {
+                near.writable().await.unwrap();
+                near.try_write(b"?").unwrap();
+                far.readable().await.unwrap();
+                // Until nothing is there, so that the next byte takes another look.
+                while far.try_read(&mut [0; 8]).is_ok() {}
+                let now = metrics.handshakes_completed();
+                seen.set(seen.get().max(now - before));
+                before = now;
+            }
+        });
+        let opened = open_many(&pool, peer.address, &own, CROWD).await;
+        assert!(opened.iter().all(Result::is_ok));
+        hops.await.unwrap();
+    });
+    most.get()
+}
+
+#[test]
+fn a_crowd_of_handshakes_leaves_room_between_them() {
+    assert!(most_handshakes_between_answers(1) <= 4);
+    // Else the above would say nothing.
+    assert!(most_handshakes_between_answers(1000) > 4);
 }
 
 #[test]
