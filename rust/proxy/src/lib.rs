@@ -8,7 +8,7 @@
 //! | a peer's request comes in | `inbound` → `tunnel` → `relay` |
 //! | a plain connection comes in | `capture` → `passthrough` → `relay` |
 //! | somebody steers | [`data_plane`] → `worker`, in the words of [`control`] |
-//! | an operator looks | `connection` → [`telemetry`] |
+//! | an operator looks | `connection` → `pairs` → [`telemetry`] |
 #![deny(unsafe_code)]
 
 pub mod capture;

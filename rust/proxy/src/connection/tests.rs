@@ -243,6 +243,9 @@ fn what_a_record_costs() {
     for filter in ["off", "info"] {
         let (_, pairs, _) = pairs(filter, Output::File("/dev/null".into()));
         let open = || ConnectionRecord::outbound(&pairs, now, client, &a, &route);
+        open().close(Ok(()));
+        let ((), cost) = allocated(|| open().close(Ok(())));
+        println!("{} bytes, {cost:?}", size_of::<ConnectionRecord>());
         each(&format!("open and close, log {filter}"), 100_000, || {
             open().close(Ok(()));
         });
