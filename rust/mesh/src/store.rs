@@ -93,10 +93,11 @@ impl Changes {
         self.workloads.is_empty() && self.services.is_empty() && self.policies.is_empty()
     }
 
-    /// Whether a connection that was allowed may now be denied, so that live ones have to be asked about again.
+    /// Whether a connection to one of these workloads that was allowed may now be denied, so that live ones have to be
+    /// asked about again.
     #[must_use]
-    pub fn concern_policy(&self) -> bool {
-        !self.policies.is_empty() || !self.attachments.is_empty()
+    pub fn concern_policy_of(&self, uids: &BTreeSet<Arc<str>>) -> bool {
+        !self.policies.is_empty() || !self.attachments.is_disjoint(uids)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Owns the worker threads and is the only writer of what they read. Plain Rust, callable from any thread;
 //! `bindings` puts it before Python.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,6 +17,7 @@ use mesh::decode::{Rejection, Resource};
 use mesh::identity::Identity;
 use mesh::route::Target;
 use mesh::store::MeshStore;
+use mesh::workload::Workload;
 use tokio::sync::watch;
 
 use crate::capture::WayIn;
@@ -50,8 +51,16 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// A running data plane.
 pub struct DataPlane {
     shared: Arc<Shared>,
-    mesh: Mutex<MeshStore>,
+    mesh: Mutex<Learned>,
     threads: Mutex<Threads>,
+}
+
+/// What the control side has told.
+struct Learned {
+    store: MeshStore,
+    /// Uids of workloads that this node stood for at some time: live connections are guarded by these and no others. A
+    /// node stands for a handful in its life.
+    ours: BTreeSet<Arc<str>>,
 }
 
 /// Why a data plane could not start or do what it was told.
@@ -100,7 +109,10 @@ impl DataPlane {
         });
         Ok(Self {
             shared,
-            mesh: Mutex::new(store),
+            mesh: Mutex::new(Learned {
+                store,
+                ours: BTreeSet::new(),
+            }),
             threads: Mutex::default(),
         })
     }
@@ -126,29 +138,30 @@ impl DataPlane {
     /// Applies configuration: removals first, then what is new or changed. What cannot be used comes back with the
     /// reason and changes nothing.
     pub fn apply(&self, resources: &[Resource<'_>], removed: &[(&str, &str)]) -> Vec<Rejection> {
-        let mut store = lock(&self.mesh);
-        let before = self
-            .shared
-            .local_workload()
-            .map(|workload| workload.identity());
-        let applied = store.apply(resources, removed);
+        let mut learned = lock(&self.mesh);
+        let before = self.shared.local_workload();
+        let applied = learned.store.apply(resources, removed);
         if applied.changes.is_empty() {
             return applied.rejections;
         }
-        self.shared.mesh.store(store.snapshot());
-        drop(store);
+        self.shared.mesh.store(learned.store.snapshot());
+        let after = self.shared.local_workload();
+        learned
+            .ours
+            .extend(after.iter().map(|w| Arc::clone(&w.uid)));
+        // A pod that comes or goes elsewhere changes no permission here: it must not have every connection asked about.
+        let concerned = applied.changes.concern_policy_of(&learned.ours);
+        drop(learned);
         self.shared
             .mesh_version
             .send_modify(|version| *version += 1);
-        if applied.changes.concern_policy() {
+        if concerned {
             self.shared
                 .policy_version
                 .send_modify(|version| *version += 1);
         }
-        let after = self
-            .shared
-            .local_workload()
-            .map(|workload| workload.identity());
+        let identity = |workload: Option<Arc<Workload>>| workload.map(|w| w.identity());
+        let (before, after) = (identity(before), identity(after));
         if before != after {
             self.report_identities(before, after);
         }

@@ -216,16 +216,23 @@ fn a_change_that_does_not_concern_endpoints_leaves_the_service_alone() {
 #[test]
 fn changes_say_when_policy_has_to_be_asked_again() {
     let mut store = MeshStore::new();
+    let (ours, others) = (BTreeSet::from(["a".into()]), BTreeSet::from(["b".into()]));
     let concern = |store: &mut MeshStore, more: serde_json::Value| {
         apply(
             store,
             &json!({"workloads": [pod("a", &["10.0.0.1"], more)]}),
         )
         .changes
-        .concern_policy()
+        .concern_policy_of(&ours)
     };
     assert!(concern(&mut store, json!({})));
     assert!(!concern(&mut store, json!({"canonicalName": "x"})));
+    let other = json!({"workloads": [pod("b", &["10.0.0.2"], json!({}))]});
+    let changes = apply(&mut store, &other).changes;
+    assert_eq!(
+        [&ours, &others].map(|uids| changes.concern_policy_of(uids)),
+        [false, true]
+    );
     assert!(concern(
         &mut store,
         json!({"authorizationPolicies": ["ns/p"]})
@@ -238,15 +245,15 @@ fn changes_say_when_policy_has_to_be_asked_again() {
         store
             .apply(&[], &[(TYPE_WORKLOAD, "a")])
             .changes
-            .concern_policy()
+            .concern_policy_of(&ours)
     );
     let one = json!({"policies": [policy("p", "Allow", json!([]), json!({}))]});
-    assert!(apply(&mut store, &one).changes.concern_policy());
+    assert!(apply(&mut store, &one).changes.concern_policy_of(&ours));
     assert!(
         store
             .apply(&[], &[(TYPE_AUTHORIZATION, "ns/p")])
             .changes
-            .concern_policy()
+            .concern_policy_of(&ours)
     );
 }
 
@@ -270,7 +277,7 @@ fn a_bad_policy_that_replaces_nothing_is_rejected_and_fails_closed() {
     let bad = json!({"policies": [policy("p", "Deny", json!([[[{"sourceIps": ["10.0.0.0/33"]}]]]), json!({}))]});
     let applied = apply(&mut store, &bad);
     assert_eq!(applied.rejections.len(), 1);
-    assert!(applied.changes.concern_policy());
+    assert!(applied.changes.concern_policy_of(&BTreeSet::new()));
     assert!(store.snapshot().policy("ns/p").unwrap().unreadable);
     let good = json!({"policies": [policy("p", "Deny", json!([]), json!({}))]});
     apply(&mut store, &good);
