@@ -12,6 +12,10 @@ use serde::{Serialize, Serializer};
 use crate::address::Cidr;
 use crate::workload::is_default;
 
+mod terms;
+
+pub(crate) use terms::{Term, terms};
+
 /// A policy: who may, or may not, connect to the workloads in its scope.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

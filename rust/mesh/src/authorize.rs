@@ -1,7 +1,7 @@
 //! May a connection pass: the policies of a workload, asked in their order.
 //!
 //! Spec/dataplane.md §8.3. What a single policy matches is `authorization`'s; live connections are asked about again by
-//! `proxy` when [`crate::store::Changes::concern_policy`].
+//! `proxy` when [`crate::store::Changes::concern_policy_of`] it.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::authorization::{Action, Authorization, Obstacle, Subject};
 use crate::identity::Identity;
-use crate::snapshot::MeshSnapshot;
+use crate::snapshot::{Kind, MeshSnapshot};
 use crate::workload::Workload;
 
 /// What is known of a connection before it may pass.
@@ -97,6 +97,8 @@ pub fn authorize(mesh: &MeshSnapshot, workload: &Workload, facts: &ConnectionFac
 
 /// Hears how each policy was asked; `explain` listens, the path does not.
 pub(crate) trait Witness {
+    /// Whether it wants to hear of all policies: also of those of which something is known that keeps them from matching.
+    const HEARS_ALL: bool;
     /// A match object of the policy being asked did not match.
     fn obstacle(&mut self, obstacle: Obstacle);
     /// The policy was asked to its end.
@@ -106,15 +108,16 @@ pub(crate) trait Witness {
 struct Silent;
 
 impl Witness for Silent {
+    const HEARS_ALL: bool = false;
     fn obstacle(&mut self, _: Obstacle) {}
     fn asked(&mut self, _: &Arc<str>, _: &Authorization, _: bool) {}
 }
 
-pub(crate) fn decide(
+pub(crate) fn decide<W: Witness>(
     mesh: &MeshSnapshot,
     workload: &Workload,
     facts: &ConnectionFacts,
-    witness: &mut impl Witness,
+    witness: &mut W,
 ) -> Decision {
     let principal = facts.identity.as_ref().map(Identity::principal);
     let subject = Subject {
@@ -127,17 +130,15 @@ pub(crate) fn decide(
             .map(|id| (&*id.namespace, &*id.service_account)),
         principal: principal.as_deref(),
     };
-    let mut ask = |key, policy: &Authorization| {
+    let mut ask = |(key, policy): &(Arc<str>, Arc<Authorization>)| {
         let matched = policy.matches(&subject, &mut |obstacle| witness.obstacle(obstacle));
         witness.asked(key, policy, matched);
         matched
     };
-    let known = mesh.policies.of(workload);
-    let of_kind = |action, dry_run| {
-        let known = known.clone().filter_map(Result::ok);
-        known.filter(move |(_, policy)| policy.action == action && policy.dry_run == dry_run)
-    };
-    let unknown = known.clone().filter_map(Result::err);
+    let policies = &mesh.policies;
+    let sought = (!W::HEARS_ALL).then_some(&subject);
+    let of_kind = |kind| policies.of_kind(workload, kind, sought).into_iter();
+    let unknown = policies.unknown(workload);
     let mut notes: Vec<Note> = unknown
         .map(|key| Note::UnknownPolicy(Arc::clone(key)))
         .collect();
@@ -147,40 +148,45 @@ pub(crate) fn decide(
         notes,
     };
 
-    for (key, policy) in of_kind(Action::Deny, true) {
-        if ask(key, policy) {
-            notes.push(Note::DryRunDeny(Arc::clone(key)));
-        }
+    for held in of_kind(DRY_RUN_DENY).filter(|held| ask(held)) {
+        notes.push(Note::DryRunDeny(Arc::clone(&held.0)));
     }
-    for (key, policy) in of_kind(Action::Deny, false) {
-        if ask(key, policy) {
-            return answer(
-                Verdict::Deny(Reason::DeniedBy(Arc::clone(key))),
-                None,
-                notes,
-            );
-        }
+    if let Some((key, _)) = of_kind(DENY).find(|held| ask(held)) {
+        let reason = Reason::DeniedBy(Arc::clone(key));
+        return answer(Verdict::Deny(reason), None, notes);
     }
-    let mut dry_run = 0..0_usize; // matched..asked
-    for (key, policy) in of_kind(Action::Allow, true) {
-        dry_run.end += 1;
-        if ask(key, policy) {
-            dry_run.start += 1;
-            notes.push(Note::DryRunAllow(Arc::clone(key)));
-        }
+    let before = notes.len();
+    for held in of_kind(DRY_RUN_ALLOW).filter(|held| ask(held)) {
+        notes.push(Note::DryRunAllow(Arc::clone(&held.0)));
     }
-    let mut enforced = of_kind(Action::Allow, false).peekable();
-    if enforced.peek().is_none() {
-        if dry_run.start == 0 && dry_run.end > 0 {
+    if !policies.has_kind(workload, ALLOW) {
+        if notes.len() == before && policies.has_kind(workload, DRY_RUN_ALLOW) {
             notes.push(Note::DryRunNotAllowed);
         }
         return answer(Verdict::Allow, None, notes);
     }
-    match enforced.find(|(key, policy)| ask(key, policy)) {
+    match of_kind(ALLOW).find(|held| ask(held)) {
         Some((key, _)) => answer(Verdict::Allow, Some(Arc::clone(key)), notes),
         None => answer(Verdict::Deny(Reason::NotAllowed), None, notes),
     }
 }
+
+const ALLOW: Kind = Kind {
+    action: Action::Allow,
+    dry_run: false,
+};
+const DENY: Kind = Kind {
+    action: Action::Deny,
+    dry_run: false,
+};
+const DRY_RUN_ALLOW: Kind = Kind {
+    action: Action::Allow,
+    dry_run: true,
+};
+const DRY_RUN_DENY: Kind = Kind {
+    action: Action::Deny,
+    dry_run: true,
+};
 
 #[cfg(test)]
 mod tests;

@@ -154,6 +154,8 @@ struct Record {
 }
 
 impl Witness for Record {
+    const HEARS_ALL: bool = true;
+
     fn obstacle(&mut self, obstacle: Obstacle) {
         self.obstacles.push(obstacle.to_string());
     }

@@ -21,7 +21,7 @@ mod services;
 mod table;
 mod workloads;
 
-pub(crate) use policies::PolicyIndex;
+pub(crate) use policies::{Kind, PolicyIndex};
 pub(crate) use services::ServiceIndex;
 pub(crate) use workloads::WorkloadIndex;
 
@@ -108,7 +108,7 @@ impl MeshSnapshot {
     /// The policy of this key (`namespace/name`).
     #[must_use]
     pub fn policy(&self, key: &str) -> Option<&Arc<Authorization>> {
-        self.policies.by_key.get(key)
+        self.policies.get(key)
     }
 
     /// How many workloads there are.
@@ -126,7 +126,7 @@ impl MeshSnapshot {
     /// How many policies there are.
     #[must_use]
     pub fn policy_count(&self) -> usize {
-        self.policies.by_key.len()
+        self.policies.len()
     }
 }
 

@@ -400,7 +400,8 @@ fn to_json(policy: &Policy) -> Value {
     })
 }
 
-fn load(policies: &[Policy], server: &Server) -> MeshStore {
+/// `older` ones come first, some of which the later ones replace; the rest is taken away again.
+fn load(older: &[Policy], policies: &[Policy], server: &Server) -> MeshStore {
     let mut store = MeshStore::new();
     let mut put = |type_url: &str, name: &str, value: Value| {
         let value = value.to_string();
@@ -411,16 +412,17 @@ fn load(policies: &[Policy], server: &Server) -> MeshStore {
         };
         assert_eq!(store.apply(&[resource], &[]).rejections, []);
     };
-    for policy in policies {
-        put(
-            TYPE_AUTHORIZATION,
-            &format!("{}/{}", policy.namespace, policy.name),
-            to_json(policy),
-        );
+    let key = |policy: &Policy| format!("{}/{}", policy.namespace, policy.name);
+    for policy in older.iter().chain(policies) {
+        put(TYPE_AUTHORIZATION, &key(policy), to_json(policy));
     }
     let workload = json!({"uid": "server", "namespace": server.namespace, "workloadIps": [],
         "authorizationPolicies": server.policies});
     put(TYPE_WORKLOAD, "server", workload);
+    let gone = older.iter().map(key);
+    for key in gone.filter(|gone| policies.iter().all(|policy| key(policy) != *gone)) {
+        store.apply(&[], &[(TYPE_AUTHORIZATION, &key)]);
+    }
     store
 }
 
@@ -429,11 +431,12 @@ proptest! {
 
     #[test]
     fn the_matcher_agrees_with_the_text_of_the_specification(
+        older in policies(),
         policies in policies(),
         server in server(),
         connections in prop::collection::vec(connection(), 12),
     ) {
-        let mesh = load(&policies, &server).snapshot();
+        let mesh = load(&older, &policies, &server).snapshot();
         let workload = mesh.workload_by_uid("server").unwrap();
         for c in &connections {
             let identity = c.peer.as_ref().map(|p| format!("spiffe://{}/ns/{}/sa/{}", p.domain, p.namespace, p.account));
@@ -474,6 +477,15 @@ proptest! {
 
             let told = explain_authorize(&mesh, workload, &facts);
             prop_assert_eq!(told.allowed, decision.verdict == Verdict::Allow);
+            // Who asks all policies and who asks those that are found hear the same, in the same order.
+            let reason = match (&decision.verdict, &decision.allowed_by) {
+                (Verdict::Deny(reason), _) => reason.to_string(),
+                (Verdict::Allow, Some(key)) => format!("allowed by: {key}"),
+                (Verdict::Allow, None) => "no allow policies exist, and none denied".into(),
+            };
+            prop_assert_eq!(&told.reason, &reason);
+            let with_policy = |note: &Note| note.policy().map_or_else(|| note.to_string(), |key| format!("{note}: {key}"));
+            prop_assert_eq!(&told.notes, &decision.notes.iter().map(with_policy).collect::<Vec<_>>());
             for asked in &told.policies {
                 let policy = policies.iter().find(|p| *asked.policy == format!("{}/{}", p.namespace, p.name)).unwrap();
                 prop_assert_eq!(asked.matched, oracle::policy_matches(policy, c));

@@ -13,7 +13,7 @@ impl MeshSnapshot {
     #[must_use]
     pub fn dump(&self, section: &str) -> Option<Vec<u8>> {
         match section {
-            "policies" => Some(json(&sorted(self.policies.by_key.values(), |p| {
+            "policies" => Some(json(&sorted(self.policies.values(), |p| {
                 (&p.namespace, &p.name)
             }))),
             "services" => {

@@ -1,62 +1,132 @@
-//! Policies by key and by the namespace they are about.
+//! Policies by key, and by the connections that they may match.
+//!
+//! A decision does not ask every policy of a workload: it looks up those of which something is true (`shelf.rs`), and asks
+//! these in the order of their keys, so that the same mesh gives the same answer with the same reason.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::Table;
-use crate::authorization::{Authorization, Scope};
+use crate::authorization::{Action, Authorization, Scope, Subject};
 use crate::workload::Workload;
+
+mod shelf;
+
+use shelf::Shelf;
+
+/// A policy and its key.
+pub(crate) type Held = (Arc<str>, Arc<Authorization>);
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PolicyIndex {
-    pub(super) by_key: Table<Arc<str>, Arc<Authorization>>,
-    /// Global policies stand under the empty namespace; workload-selector policies are found by key only. In the order
-    /// of their keys, so that the same mesh gives the same answer with the same reason.
-    by_namespace: HashMap<Arc<str>, BTreeMap<Arc<str>, Arc<Authorization>>>,
+    by_key: Table<Arc<str>, Arc<Held>>,
+    /// Global policies stand under the empty namespace; workload-selector policies are found by key only.
+    scopes: Table<Arc<str>, Arc<Shelves>>,
+}
+
+/// The policies of one scope, one shelf for each kind.
+type Shelves = [Shelf; 4];
+
+/// What becomes of a connection that a policy matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kind {
+    pub(crate) action: Action,
+    pub(crate) dry_run: bool,
+}
+
+impl Kind {
+    fn of(policy: &Authorization) -> Self {
+        Self {
+            action: policy.action,
+            dry_run: policy.dry_run,
+        }
+    }
+
+    fn shelf(self) -> usize {
+        usize::from(self.action == Action::Deny) * 2 + usize::from(self.dry_run)
+    }
 }
 
 impl PolicyIndex {
-    /// The policies of a workload: its namespace's, the global ones, then those it names. What it names and nobody knows
-    /// comes as its key.
-    pub(crate) fn of<'a>(
+    pub(super) fn get(&self, key: &str) -> Option<&Arc<Authorization>> {
+        self.by_key.get(key).map(|held| &held.1)
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &Arc<Authorization>> {
+        self.by_key.values().map(|held| &held.1)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// The policies of a kind that apply to a workload: its namespace's, the global ones, then those it names; of a
+    /// scope's only those that may match `subject`, if one is given.
+    pub(crate) fn of_kind<'a>(
         &'a self,
         workload: &'a Workload,
-    ) -> impl Iterator<Item = Result<(&'a Arc<str>, &'a Arc<Authorization>), &'a Arc<str>>> + Clone
-    {
-        let scoped = |namespace: &str| {
-            self.by_namespace
-                .get(namespace)
-                .into_iter()
-                .flatten()
-                .map(Ok)
-        };
+        kind: Kind,
+        subject: Option<&Subject<'_>>,
+    ) -> Vec<&'a Held> {
+        let mut found = Vec::new();
+        for shelf in self.shelves(workload, kind) {
+            match subject {
+                Some(subject) => shelf.candidates(subject, &mut found),
+                None => found.extend(shelf.all()),
+            }
+        }
+        found.extend(self.named(workload, kind));
+        found
+    }
+
+    /// Whether policies of a kind apply to a workload at all.
+    pub(crate) fn has_kind(&self, workload: &Workload, kind: Kind) -> bool {
+        let mut shelves = self.shelves(workload, kind);
+        shelves.any(|shelf| !shelf.is_empty()) || self.named(workload, kind).next().is_some()
+    }
+
+    /// What a workload names and nobody knows.
+    pub(crate) fn unknown<'a>(
+        &'a self,
+        workload: &'a Workload,
+    ) -> impl Iterator<Item = &'a Arc<str>> {
         let named = workload.authorization_policies.iter();
-        scoped(&workload.namespace)
-            .chain(scoped(""))
-            .chain(named.map(|key| self.by_key.get_key_value(key).ok_or(key)))
+        named.filter(|key| self.by_key.get(&***key).is_none())
+    }
+
+    fn shelves<'a>(&'a self, workload: &Workload, kind: Kind) -> impl Iterator<Item = &'a Shelf> {
+        let scopes = [&*workload.namespace, ""].map(|namespace| self.scopes.get(namespace));
+        let scopes = scopes.into_iter().flatten();
+        scopes.map(move |shelves| &shelves[kind.shelf()])
+    }
+
+    fn named<'a>(&'a self, workload: &'a Workload, kind: Kind) -> impl Iterator<Item = &'a Held> {
+        let keys = workload.authorization_policies.iter();
+        let named = keys.filter_map(|key| self.by_key.get(key).map(|held| &**held));
+        named.filter(move |(_, policy)| Kind::of(policy) == kind)
     }
 
     pub(crate) fn insert(&mut self, key: &Arc<str>, policy: Authorization) {
         self.remove(key);
-        let policy = Arc::new(policy);
-        if let Some(namespace) = indexed_under(&policy) {
-            let scoped = self.by_namespace.entry(namespace).or_default();
-            scoped.insert(Arc::clone(key), Arc::clone(&policy));
+        let held = Arc::new((Arc::clone(key), Arc::new(policy)));
+        if let Some(scope) = indexed_under(&held.1) {
+            let shelves = Arc::make_mut(self.scopes.or_default(&scope));
+            shelves[Kind::of(&held.1).shelf()].insert(&held);
         }
-        self.by_key.insert(Arc::clone(key), policy);
+        self.by_key.insert(Arc::clone(key), held);
     }
 
     pub(crate) fn remove(&mut self, key: &str) -> Option<Arc<Authorization>> {
-        let policy = self.by_key.remove(key)?;
-        if let Some(namespace) = indexed_under(&policy)
-            && let Some(scoped) = self.by_namespace.get_mut(&namespace)
+        let held = self.by_key.remove(key)?;
+        if let Some(scope) = indexed_under(&held.1)
+            && let Some(shelves) = self.scopes.get_mut(&scope)
         {
-            scoped.remove(key);
-            if scoped.is_empty() {
-                self.by_namespace.remove(&namespace);
+            let shelves = Arc::make_mut(shelves);
+            shelves[Kind::of(&held.1).shelf()].remove(&held);
+            if shelves.iter().all(Shelf::is_empty) {
+                self.scopes.remove(&scope);
             }
         }
-        Some(policy)
+        Some(Arc::clone(&held.1))
     }
 }
 

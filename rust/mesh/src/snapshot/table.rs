@@ -26,13 +26,6 @@ impl<K: Hash + Eq, V> Table<K, V> {
         self.0.get(key)
     }
 
-    pub(super) fn get_key_value<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<(&K, &V)>
-    where
-        K: Borrow<Q>,
-    {
-        self.0.get_key_value(key)
-    }
-
     pub(super) fn values(&self) -> impl Iterator<Item = &V> {
         self.0.values()
     }

@@ -29,7 +29,6 @@ proptest! {
             }
             prop_assert_eq!(table.get(&key), plain.get(&key));
             prop_assert_eq!(table.get_mut(&key).copied(), plain.get(&key).copied());
-            prop_assert_eq!(table.get_key_value(&key), plain.get_key_value(&key));
             prop_assert_eq!(table.len(), plain.len());
         }
         for (table, plain) in [(&table, &plain), (&copy, &plain_copy)] {
