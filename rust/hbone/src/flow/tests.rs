@@ -62,14 +62,15 @@ fn releasing_more_than_was_held_credits_what_was_held() {
     assert_eq!(window.available(), 100);
 }
 
-/// Drains `window` in pieces of 25 bytes that come `apart` microseconds from each other; the sizes it had.
+/// Drains `window` in quarters of what it was at first, `apart` microseconds from each other; the sizes it had.
 fn drain(window: &mut ReceiveWindow, pace: &mut Pace, apart: u64, growth: &mut Growth) -> Vec<u32> {
     let mut sizes = vec![window.size];
+    let piece = window.size / 4;
     for _ in 0..200 {
         pace.tell(pace.now() + apart);
-        assert!(window.arrive(25));
-        window.hold(25);
-        window.release(25, growth, pace);
+        assert!(window.arrive(piece));
+        window.hold(piece);
+        window.release(piece, growth, pace);
         if sizes.last() != Some(&window.size) {
             sizes.push(window.size);
         }
@@ -79,10 +80,11 @@ fn drain(window: &mut ReceiveWindow, pace: &mut Pace, apart: u64, growth: &mut G
 
 #[test]
 fn a_window_that_holds_the_peer_back_doubles_and_stops_at_its_most() {
+    // A window takes 80 ms, as long as the way there and back; the last one half as long.
     let sizes = drain(
         &mut ReceiveWindow::new(100, 300),
-        &mut away(80),
-        5,
+        &mut away(80_000),
+        10_000,
         &mut plenty(),
     );
     assert_eq!(sizes, [100, 200, 300]);
@@ -90,11 +92,19 @@ fn a_window_that_holds_the_peer_back_doubles_and_stops_at_its_most() {
 
 #[test]
 fn a_window_grows_to_what_the_distance_asks_for_and_no_further() {
-    for (round_trip, apart, size) in [(80, 20, 200), (80, 30, 100), (800, 20, 1600), (79, 2, 1600)]
-    {
-        let mut window = ReceiveWindow::new(100, 100_000);
+    for (round_trip, apart, times) in [(80, 20, 2), (80, 30, 1), (800, 20, 16), (79, 2, 16)] {
+        let mut window = ReceiveWindow::new(BULK, MAX_WINDOW);
         drain(&mut window, &mut away(round_trip), apart, &mut plenty());
-        assert_eq!(window.size, size, "{round_trip} {apart}");
+        assert_eq!(window.size, times * BULK, "{round_trip} {apart}");
+    }
+}
+
+#[test]
+fn bulk_earns_a_window_of_one_mebibyte_wherever_the_peer_is() {
+    for (apart, size) in [(60, BULK), (1_250, BULK / 2), (1_300, BULK / 4)] {
+        let mut window = ReceiveWindow::new(BULK / 4, MAX_WINDOW);
+        drain(&mut window, &mut away(10), apart, &mut plenty());
+        assert_eq!(window.size, size, "{apart}");
     }
 }
 

@@ -13,6 +13,7 @@ mod listen;
 mod original_destination;
 mod probe;
 mod process;
+mod send_queue;
 mod splice;
 
 pub use accepted::{AcceptedOptions, Keepalive};
@@ -27,6 +28,7 @@ pub use process::{
     DescriptorLimit, max_fds, open_fds, raise_nofile_limit, resident_memory, resident_memory_peak,
     touches_reserve,
 };
+pub use send_queue::limit_unsent;
 pub use splice::{Pipe, block_sigpipe, is_unsupported};
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ use crate::turns::Turn;
 
 /// Reads of one turn before other tasks of the worker get theirs.
 const READS_PER_TURN: usize = 4;
+/// What may wait in the socket without being on its way, bytes: nothing overtakes it there.
+const UNSENT: u32 = 128 * 1024;
 /// How long the last bytes (GOAWAY, an alert) may take to leave, and the peer to answer our FIN.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What is read and thrown away while the peer reads our last words.
@@ -78,6 +80,8 @@ impl Tunnel {
         on_end: impl FnOnce(&TunnelEnd),
     ) {
         let _driven = Driven(&self);
+        // Failing only means that interactive streams wait longer behind bulk.
+        let _ = sys::limit_unsent(&socket, UNSENT);
         let mut deadlines = Deadlines::new(timeouts);
         // A client speaks first: this writes its hello.
         let greeting = self.state.borrow_mut().ingest(&mut []);
@@ -245,7 +249,7 @@ impl State {
         scratch::with(|buffer| {
             let kept = self.partial.len();
             buffer[..kept].copy_from_slice(&self.partial);
-            let end = buffer.len().min(kept + scratch::READ);
+            let end = buffer.len().min(kept + self.wire.appetite());
             let read = match read_into(&mut buffer[kept..end]) {
                 Ok(0) => return Ok(0),
                 Ok(n) => n,

@@ -12,6 +12,7 @@ pub(crate) mod pool;
 mod request;
 pub(crate) mod server;
 pub(crate) mod set;
+mod sharing;
 mod slot;
 mod state;
 pub(crate) mod stream;

@@ -13,11 +13,10 @@ use std::io::{self, IoSliceMut};
 use crate::scratch;
 use crate::tls::{RECORD_HEADER, RECORD_PAYLOAD, RECORD_TRAILER, Session, TlsError};
 
-/// Ciphertext that may wait for the socket before streams have to pause. One read of the largest size: enough to keep
-/// the socket busy, little enough that an interactive stream does not queue behind a bulk one for long.
-pub(super) const HIGH: usize = 64 * 1024;
+/// Ciphertext that may wait for the socket before streams have to pause.
+pub(super) const HIGH: usize = 128 * 1024;
 /// Records that one read of an application may fill.
-pub(super) const RECORDS_PER_READ: usize = 4;
+pub(super) const RECORDS_PER_READ: usize = 16;
 /// A DATA frame's header.
 const FRAME_HEADER: usize = 9;
 /// Less room than this in the record being filled is not worth a frame of its own.

@@ -10,6 +10,7 @@ use hbone::{ErrorCode, ResponseHead};
 use tokio::net::TcpStream;
 
 use super::held::Held;
+use super::sharing::Habit;
 use super::state::TunnelEnd;
 use crate::connection::Flow;
 use crate::relay::io::{write_available, write_vectored};
@@ -39,8 +40,8 @@ pub(super) struct Slot {
     pub(super) queued: bool,
     /// What it has sent so far: the first bytes go in small frames, bulk in larger ones.
     pub(super) sent: u64,
-    /// It last sent little, so it need not wait behind bulk.
-    pub(super) interactive: bool,
+    /// What its messages are like.
+    pub(super) habit: Habit,
     /// The peer's answer to our CONNECT.
     pub(super) response: Option<ResponseHead>,
     /// The half of the relay that takes from the tunnel.

@@ -15,7 +15,9 @@ use hbone::{Connection, Event, RequestHead, StreamId, StreamMap};
 use mesh::identity::Identity;
 
 use super::outgoing::{self, Outgoing};
+use super::sharing::Sharing;
 use super::slot::{Slot, StreamEnd};
+use crate::scratch;
 use crate::telemetry::metrics::Handshake;
 use crate::tls::{Session, TlsError};
 
@@ -108,6 +110,8 @@ pub(super) struct Wire {
     room: VecDeque<StreamId>,
     /// The task that owns the socket.
     pub(super) driver: Option<Waker>,
+    /// Who waits for answers in here.
+    pub(super) sharing: Sharing,
     /// What the engine's clock counts from.
     born: Instant,
 }
@@ -122,6 +126,7 @@ impl Tunnel {
                     outgoing: Outgoing::default(),
                     room: VecDeque::new(),
                     driver: None,
+                    sharing: Sharing::default(),
                     born: Instant::now(),
                 },
                 slots: StreamMap::default(),
@@ -256,14 +261,31 @@ impl Wire {
 
     /// The engine has no clock of its own.
     pub(super) fn tell_time(&mut self) {
-        let now = self.born.elapsed().as_micros();
-        self.engine
-            .tell_time(u64::try_from(now).unwrap_or(u64::MAX));
+        self.engine.tell_time(self.now());
+    }
+
+    /// Microseconds of the tunnel's life.
+    pub(super) fn now(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Streams have to wait until the socket takes more.
     pub(super) fn is_full(&self) -> bool {
         self.outgoing.len() >= outgoing::HIGH
+    }
+
+    /// Whether another stream than this waits for answers.
+    pub(super) fn is_contested_for(&self, stream: StreamId) -> bool {
+        self.sharing.is_contested_for(stream, self.now())
+    }
+
+    /// What one read of the socket may take.
+    pub(super) fn appetite(&self) -> usize {
+        if self.sharing.is_contested(self.now()) {
+            scratch::READ / 4
+        } else {
+            scratch::READ
+        }
     }
 
     pub(super) fn wait_for_room(&mut self, stream: StreamId) {
@@ -333,6 +355,7 @@ impl State {
 
     /// Gives payload to its applications: all that one stream has in a row in one system call.
     fn deliver(&mut self, incoming: &[u8], pieces: &[Piece]) {
+        let now = self.wire.now();
         for run in pieces.chunk_by(|one, next| one.stream == next.stream) {
             for run in run.chunks(PIECES_PER_WRITE) {
                 let stream = run[0].stream;
@@ -340,9 +363,14 @@ impl State {
                 for (slice, piece) in slices.iter_mut().zip(run) {
                     *slice = IoSlice::new(&incoming[piece.bytes.clone()]);
                 }
+                let bytes = run.iter().map(|piece| piece.bytes.len()).sum();
                 let gone = match self.slots.get_mut(&stream) {
-                    Some(slot) => slot.offer(&slices[..run.len()]),
-                    None => run.iter().map(|piece| piece.bytes.len()).sum(),
+                    Some(slot) => {
+                        slot.habit.saw(bytes);
+                        self.wire.sharing.saw(stream, slot.habit, now);
+                        slot.offer(&slices[..run.len()])
+                    }
+                    None => bytes,
                 };
                 self.wire.engine.release(stream, gone);
             }
@@ -409,8 +437,8 @@ struct Piece {
     bytes: Range<usize>,
 }
 
-/// One system call takes so many; a read of 128 KiB has eight records of bulk.
-const PIECES_PER_WRITE: usize = 16;
+/// One system call takes so many; a read of 256 KiB has sixteen records of bulk.
+const PIECES_PER_WRITE: usize = 20;
 /// Small messages of many streams make many pieces; more than these are not kept room for.
 const PIECES_KEPT: usize = 1024;
 

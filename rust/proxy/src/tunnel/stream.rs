@@ -190,7 +190,7 @@ impl TunnelStream {
             }
             let room = if wire.engine.sendable(self.id) == 0 {
                 Room::WindowClosed
-            } else if wire.outgoing.len() < slot.allowance() {
+            } else if wire.outgoing.len() < slot.allowance(wire.is_contested_for(self.id)) {
                 return Ok(Room::Open);
             } else {
                 if !slot.queued {
@@ -287,55 +287,63 @@ impl State {
             _ => FillError::Frame(()),
         })?;
         let slot = slots.get_mut(&id).ok_or(FillError::Frame(()))?;
+        let now = wire.now();
+        let contested = wire.sharing.is_contested_for(id, now);
         let Wire {
             engine,
             tls,
             outgoing,
+            sharing,
             ..
         } = wire;
-        let limit = slot.appetite().min(engine.sendable(id));
+        let limit = slot.appetite(contested).min(engine.sendable(id));
         if limit == 0 {
             return Err(FillError::Read(io::ErrorKind::WouldBlock.into()));
         }
         // A peer such as upstream holds a frame until it is whole: small ones until bulk is under way.
-        let span =
-            if slot.sent < SMALL_FRAMES || engine.max_data() < RECORDS_PER_READ * RECORD_PAYLOAD {
-                1
-            } else {
-                RECORDS_PER_READ
-            };
+        let small = slot.sent < SMALL_FRAMES || engine.max_data() < FRAME_RECORDS * RECORD_PAYLOAD;
+        let span = if small { 1 } else { FRAME_RECORDS };
         let header = |length| engine.send(id, length, false).map_err(|_| ());
         let n = outgoing.fill(limit, span, tls, source, header)?;
         slot.sent += n as u64;
-        slot.interactive = n <= INTERACTIVE;
+        slot.habit.saw(n);
+        sharing.saw(id, slot.habit, now);
         Ok(n)
     }
 }
 
 /// How much goes out in frames of one record before larger ones are used (spec/dataplane.md §4).
 const SMALL_FRAMES: u64 = 256 * 1024;
-/// A stream that sends no more than this at a time is somebody waiting for an answer, not bulk.
-const INTERACTIVE: usize = 4 * 1024;
+/// Records of a larger frame: 64 KiB.
+const FRAME_RECORDS: usize = 4;
 
 impl Slot {
-    /// What one read may take: a record's worth at first, all that one turn gives once that was not enough.
-    fn appetite(&self) -> usize {
-        if self.interactive {
+    /// What one read may take: a record's worth where little comes at a time, a turn's worth beside somebody who waits
+    /// for answers, else as much as pays off.
+    fn appetite(&self, contested: bool) -> usize {
+        if self.habit.is_small() {
             RECORD_PAYLOAD - 9
+        } else if contested {
+            TURN
         } else {
             RECORDS_PER_READ * RECORD_PAYLOAD
         }
     }
 
-    /// What may wait in front of this stream's next bytes.
-    fn allowance(&self) -> usize {
-        if self.interactive {
+    /// What may wait in front of this stream's next bytes. Somebody's question need not wait for its turn.
+    fn allowance(&self, contested: bool) -> usize {
+        if self.habit.is_small() || self.sent == 0 {
             outgoing::HIGH + RECORD_PAYLOAD
+        } else if contested {
+            TURN
         } else {
             outgoing::HIGH
         }
     }
 }
+
+/// What a bulk stream sends before others of the tunnel have their turn, if one of them waits for answers.
+const TURN: usize = 64 * 1024;
 
 impl Drop for TunnelStream {
     fn drop(&mut self) {

@@ -112,7 +112,7 @@ fn small_messages_share_a_record() {
 
 #[test]
 fn a_frame_fills_a_record_at_first_and_four_in_bulk() {
-    let bulk = vec![7; RECORDS_PER_READ * RECORD_PAYLOAD];
+    let bulk = vec![7; 4 * RECORD_PAYLOAD];
     for (span, sizes) in [
         (1, vec![16_375, 16_375, 16_375, 16_375, 36]),
         (4, vec![65_527, 9]),
