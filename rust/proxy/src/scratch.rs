@@ -12,7 +12,7 @@ pub(crate) const SCRATCH: usize = 64 * 1024 + READ;
 /// (bench/macro, B1: 0.71 against 0.55 CPU s/GiB); with 512 KiB hardly less again.
 pub(crate) const READ: usize = 256 * 1024;
 /// Size of a lent buffer.
-pub(crate) const OUTGOING: usize = 432 * 1024;
+pub(crate) const OUTGOING: usize = 448 * 1024;
 
 /// Lent buffers that are kept for the next borrower. Tunnels with something to send at the same moment are few on one
 /// thread; a burst of more gives its memory back.

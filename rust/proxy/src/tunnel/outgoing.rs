@@ -15,6 +15,11 @@ use crate::tls::{RECORD_HEADER, RECORD_PAYLOAD, RECORD_TRAILER, Session, TlsErro
 
 /// Ciphertext that may wait for the socket before streams have to pause.
 pub(super) const HIGH: usize = 128 * 1024;
+/// The same for a stream's small message: it need not wait for a turn behind bulk.
+pub(super) const SMALL_HIGH: usize = HIGH + RECORD_PAYLOAD;
+/// The same for what the engine has to say. Above the others, so that whatever may be sent finds nothing before it that
+/// still waits.
+pub(super) const CONTROL_HIGH: usize = SMALL_HIGH + RECORD_PAYLOAD;
 /// Records that one read of an application may fill.
 pub(super) const RECORDS_PER_READ: usize = 16;
 /// A DATA frame's header.
@@ -340,8 +345,8 @@ const SMALL: usize = 4 * 1024;
 /// Room for what a session puts in front of records: a key update has 27 bytes.
 const AHEAD: usize = 256;
 
-/// The largest that one turn fills: what may wait (with a small message on top), and one read behind it.
-const _: () = assert!(scratch::OUTGOING >= HIGH + RECORD + (RECORDS_PER_READ + 1) * RECORD + AHEAD);
+/// The largest that one turn fills: what may wait, and one read behind it.
+const _: () = assert!(scratch::OUTGOING >= CONTROL_HIGH + (RECORDS_PER_READ + 1) * RECORD + AHEAD);
 
 #[cfg(test)]
 mod tests;

@@ -226,6 +226,11 @@ impl Tunnel {
         state.wire.wake_driver();
     }
 
+    #[cfg(test)]
+    pub(super) fn is_full(&self) -> bool {
+        self.state.borrow().wire.is_full()
+    }
+
     /// Ends the tunnel now; running streams are cut.
     pub(crate) fn abort(&self) {
         let mut state = self.state.borrow_mut();
@@ -243,9 +248,9 @@ impl Wire {
 
     /// Puts what the engine wants said into the outgoing records, unless the socket takes nothing: then the engine keeps
     /// it, and its own bound on unsent answers holds against a peer that asks and never reads. `fill` comes here only
-    /// when there is room, so no DATA header can overtake what waits.
+    /// when it has room, which ends before this one's: no DATA may overtake what waits, its own HEADERS above all.
     pub(super) fn stage_control(&mut self) -> Result<(), TunnelEnd> {
-        if self.is_full() || self.tls.is_handshaking() {
+        if self.outgoing.len() >= outgoing::CONTROL_HIGH || self.tls.is_handshaking() {
             return Ok(());
         }
         let output = self.engine.output();

@@ -333,7 +333,7 @@ impl Slot {
     /// What may wait in front of this stream's next bytes. Somebody's question need not wait for its turn.
     fn allowance(&self, contested: bool) -> usize {
         if self.habit.is_small() || self.sent == 0 {
-            outgoing::HIGH + RECORD_PAYLOAD
+            outgoing::SMALL_HIGH
         } else if contested {
             TURN
         } else {

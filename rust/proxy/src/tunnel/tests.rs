@@ -705,6 +705,42 @@ fn a_refusal_is_what_it_is_whatever_was_said_before() {
 }
 
 #[test]
+fn no_bytes_overtake_their_own_request_in_a_tunnel_that_is_full() {
+    play(async {
+        let world = World::new();
+        let heard: Rc<std::cell::RefCell<Vec<Vec<u8>>>> = Rc::default();
+        let notes = heard.clone();
+        let mut peer = world
+            .peer_that(patient(), 200, move |stream, _| {
+                spawn_local(answer_after(stream, 5, 200, notes.clone()));
+            })
+            .await;
+        let (pool, own) = (world.pool(100, SOON), world.authority.certificate(CLIENT));
+        let bulk = open_saying(&pool, peer.address, &own, b"bulk!")
+            .await
+            .unwrap();
+        let say = |stream: &TunnelStream, bytes: &[u8]| {
+            let mut source = bytes;
+            stream.send_from(|slices: &mut [std::io::IoSliceMut<'_>]| {
+                std::io::Read::read_vectored(&mut source, slices)
+            })
+        };
+        // All in one turn: the driver has no chance to write.
+        while !bulk.tunnel().is_full() {
+            say(&bulk, &[1; 64 * 1024]).unwrap();
+        }
+        let head = RequestHead::connect("10.0.0.1:80", Fields::default());
+        let small = bulk.tunnel().open(&head).unwrap();
+        assert_eq!(say(&small, b"small").unwrap(), 5);
+        while heard.borrow().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(heard.borrow()[1], b"small");
+        assert!(peer.ends.try_recv().is_err(), "the tunnel lives");
+    });
+}
+
+#[test]
 fn a_worker_that_holds_all_it_may_reads_no_further_until_applications_have() {
     play(async {
         super::held::set_limit(100_000);
