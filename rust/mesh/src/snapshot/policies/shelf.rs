@@ -138,39 +138,33 @@ impl Texts {
     }
 
     fn put(&mut self, pattern: &StringMatch, held: &Arc<Held>) {
-        let (table, text) = match pattern {
-            StringMatch::Exact(text) => (&mut self.exact, text),
-            StringMatch::Prefix(text) => {
-                self.prefix_lengths.add(text.len());
-                (&mut self.prefixes, text)
-            }
-            StringMatch::Suffix(text) => {
-                self.suffix_lengths.add(text.len());
-                (&mut self.suffixes, text)
-            }
-            StringMatch::Presence => unreachable!("{NO_TERM}"),
-        };
+        let (table, lengths, text) = self.place(pattern);
+        lengths.into_iter().for_each(|l| l.add(text.len()));
         push(table.or_default(text), held);
     }
 
     fn take(&mut self, pattern: &StringMatch, held: &Arc<Held>) {
-        let (table, text) = match pattern {
-            StringMatch::Exact(text) => (&mut self.exact, text),
-            StringMatch::Prefix(text) => {
-                self.prefix_lengths.drop(text.len());
-                (&mut self.prefixes, text)
-            }
-            StringMatch::Suffix(text) => {
-                self.suffix_lengths.drop(text.len());
-                (&mut self.suffixes, text)
-            }
-            StringMatch::Presence => unreachable!("{NO_TERM}"),
-        };
+        let (table, lengths, text) = self.place(pattern);
+        lengths.into_iter().for_each(|l| l.drop(text.len()));
         take(table, &**text, held);
+    }
+
+    /// Where a pattern is kept: in which table, with which lengths, under which text.
+    fn place<'a>(&mut self, pattern: &'a StringMatch) -> Place<'_, 'a> {
+        match pattern {
+            StringMatch::Exact(text) => (&mut self.exact, None, text),
+            StringMatch::Prefix(text) => (&mut self.prefixes, Some(&mut self.prefix_lengths), text),
+            StringMatch::Suffix(text) => (&mut self.suffixes, Some(&mut self.suffix_lengths), text),
+            StringMatch::Presence => unreachable!("presence is no term"),
+        }
     }
 }
 
-const NO_TERM: &str = "presence is no term";
+type Place<'t, 'a> = (
+    &'t mut Table<Arc<str>, Slot>,
+    Option<&'t mut Lengths<usize>>,
+    &'a Arc<str>,
+);
 
 /// Policies by the block that an address lies in.
 #[derive(Clone, Debug, Default)]
