@@ -1,0 +1,1 @@
+"""What traffic feels of a mesh that changes: `python -m bench.churn` (README in this folder)."""
