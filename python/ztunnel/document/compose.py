@@ -50,15 +50,33 @@ def compose(data: bytes) -> Composed:
     if len(data) > MAX_BYTES:
         raise Unreadable(1, 1, f"larger than {MAX_BYTES // 1024 // 1024} MiB")
     text = _decode(data)
-    composer = _Composer(text)
     try:
-        return Composed(composer.document(), composer.problems)
+        return _composed(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         raise Unreadable(line, column, _explain(error, text, line)) from None
     except yaml.YAMLError as error:
         raise Unreadable(*_place_of(error, text), _reader_message(error)) from None
+
+
+def _composed(text: str) -> Composed:
+    """The document, or the first mistake in it.
+
+    libyaml looks up to 1024 characters ahead of its events, and since 0.2.6 it refuses a depth of its own there, before
+    we have heard of ours. Without what it refused it hands out the events before, with the first mistake among them.
+    """
+    composer = _Composer(text)
+    try:
+        return Composed(composer.document(), composer.problems)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        if mark is None or _NESTING not in str(error.problem).lower():
+            raise
+    # Behind the handler, which keeps all that was read so far.
+    del composer
+    _Composer(text[: mark.index]).document()
+    raise Unreadable(mark.line + 1, mark.column + 1, _TOO_DEEP)
 
 
 class _Composer:
@@ -106,9 +124,7 @@ class _Composer:
                 mark = event.start_mark
                 self._count(1, mark)
                 if len(stack) >= MAX_DEPTH:
-                    raise Unreadable(
-                        mark.line + 1, mark.column + 1, f"nested deeper than {MAX_DEPTH} levels"
-                    )
+                    raise Unreadable(mark.line + 1, mark.column + 1, _TOO_DEEP)
                 make = Table if kind is yaml.MappingStartEvent else Listing
                 opened = make(mark.line + 1, mark.column + 1, _tag(event))
                 stack.append(_Open(opened, event.anchor, self._nodes))
@@ -271,6 +287,11 @@ def _reader_message(error: yaml.YAMLError) -> str:
     character = getattr(error, "character", None)
     return f"not YAML: {reason}" + (f": U+{character:04X}" if isinstance(character, int) else "")
 
+
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
+
+# Of libyaml's sentence about its own limit.
+_NESTING = "maximum nesting"
 
 # Marks a key that `<<` brought in, so that one written out may replace it. Not a tag that YAML can spell.
 _MERGED = "\0merged"

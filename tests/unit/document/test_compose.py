@@ -81,6 +81,34 @@ def test_a_document_that_is_too_much_is_refused_within_two_seconds(
     assert time.process_time() - started < 2
 
 
+DEEP = b"[" * 2000
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("é: 1\r\nü: ".encode() + DEEP, "2:67: nested deeper than 64 levels"),
+        (b"a:\n- b: {c: " + DEEP, "2:70: nested deeper than 64 levels"),
+        (b"a: &x [1, *y, " + DEEP, '1:11: no anchor of this name before here: "y"'),
+        (b'["a" ' + DEEP, "1:6: not YAML: did not find expected ',' or ']'"),
+        (b"? " * 2000, "1:129: nested deeper than 64 levels"),
+        (b"".join(b" " * n + b"a:\n" for n in range(1100)), "65:65: nested deeper than 64 levels"),
+        (b"[" * 64 + b"a" + b"]" * 64 + b"]", "1:130: not YAML"),
+    ],
+    ids=[
+        "after signs",
+        "in blocks",
+        "after an alias",
+        "after a lost comma",
+        "questions",
+        "keys",
+        "just not too deep",
+    ],
+)
+def test_depth_is_refused_at_its_place_whatever_else_the_file_is(data: bytes, message: str) -> None:
+    assert problem(data).startswith(message)
+
+
 def test_a_byte_order_mark_is_no_mistake() -> None:
     assert isinstance(compose(b"\xef\xbb\xbfa: b").root, Table)
 
