@@ -167,13 +167,30 @@ impl Refusal {
 }
 
 impl Request {
-    /// All but the relay is boxed: what answering a request needs is not kept for as long as its connection lives.
     async fn serve(mut self) {
-        let handled = Box::pin(self.handle()).await;
+        // All but the relay is boxed: what answering a request needs is not kept for as long as its connection lives.
+        let Some((application, record)) = Box::pin(self.answer()).await else {
+            return;
+        };
+        let mut halves = Halves::new(&self.stream, &application, Side::Upstream, &record.sent);
+        let end = halves.run(self.registration.cut()).await;
+        Box::pin(self.end(application, record, end)).await;
+    }
+
+    /// `None`: the request was turned down.
+    async fn answer(&mut self) -> Option<(Rc<TcpStream>, ConnectionRecord)> {
+        let handled = self.handle().await;
         self.head.fields = Fields::default();
         match handled {
-            Ok((application, record)) => self.relay(application, record).await,
-            Err(refusal) => self.refuse(*refusal),
+            Ok((application, record)) => {
+                self.stream
+                    .attach(application.clone(), record.received.clone());
+                Some((application, record))
+            }
+            Err(refusal) => {
+                self.refuse(*refusal);
+                None
+            }
         }
     }
 
@@ -341,12 +358,7 @@ impl Request {
         self.stream.respond(&head, false);
     }
 
-    async fn relay(self, application: Rc<TcpStream>, record: ConnectionRecord) {
-        self.stream
-            .attach(application.clone(), record.received.clone());
-        let end = Halves::new(&self.stream, &application, Side::Upstream, &record.sent)
-            .run(self.registration.cut())
-            .await;
+    async fn end(self, application: Rc<TcpStream>, record: ConnectionRecord, end: RelayEnd) {
         match &end {
             RelayEnd::Finished | RelayEnd::Reset(_) => record.close(Ok(())),
             RelayEnd::Failed(error) | RelayEnd::Cut(error) => record.close(Err(error)),
@@ -356,11 +368,11 @@ impl Request {
         if matches!(end, RelayEnd::Finished) {
             finish(&application);
         } else {
-            Box::pin(abort(application, patience(&end, Side::Upstream))).await;
+            abort(application, patience(&end, Side::Upstream)).await;
         }
     }
 
-    fn refuse(self, refusal: Refusal) {
+    fn refuse(&self, refusal: Refusal) {
         let Refusal {
             status,
             error,

@@ -53,7 +53,21 @@ pub(crate) async fn serve(
         worker,
         registration,
     };
-    connection.run(&way).await;
+    // Everything but the relay through a tunnel is boxed: what making and ending a connection needs is given back, not kept
+    // for as long as it lives.
+    let Some(joined) = Box::pin(connection.make(&way)).await else {
+        return;
+    };
+    let side = Side::Downstream;
+    let mut halves = Halves::new(
+        &joined.stream,
+        &connection.application,
+        side,
+        &joined.record.received,
+    )
+    .after(joined.failed);
+    let end = halves.run(connection.registration.cut()).await;
+    Box::pin(connection.end(joined, end)).await;
 }
 
 struct Connection {
@@ -68,6 +82,14 @@ struct Connection {
 enum Upstream {
     Stream(TunnelStream, FirstFlight),
     Socket(Rc<TcpStream>),
+}
+
+/// An application's connection and its stream.
+struct Joined {
+    stream: TunnelStream,
+    record: ConnectionRecord,
+    /// What was read before the peer had agreed ended in an error.
+    failed: bool,
 }
 
 /// A connection that could not be made, with the record if it had come so far.
@@ -86,23 +108,37 @@ impl From<Error> for Failed {
 }
 
 impl Connection {
-    /// Every step but the relay through a tunnel is boxed: what making and ending a connection needs is given back, not
-    /// kept for as long as the connection lives.
-    async fn run(self, way: &WayIn) {
-        let opened = Box::pin(self.open(way)).await;
-        match opened {
-            Ok((upstream, record)) => self.carry(way, upstream, record).await,
-            Err((failed, target)) => Box::pin(self.refuse(way, failed, target)).await,
-        }
-    }
-
-    async fn carry(self, way: &WayIn, upstream: Upstream, record: ConnectionRecord) {
-        let confirmed = Box::pin(way.confirm(&self.application, Outcome::Succeeded)).await;
+    /// Finds the way and takes it, but for the relay through a tunnel. `None`: the connection has been dealt with.
+    async fn make(&self, way: &WayIn) -> Option<Joined> {
+        let (upstream, record) = match self.open(way).await {
+            Ok(opened) => opened,
+            Err((failed, target)) => {
+                self.refuse(way, failed, target).await;
+                return None;
+            }
+        };
+        let confirmed = way.confirm(&self.application, Outcome::Succeeded).await;
         if confirmed.is_err() {
             record.close(Ok(()));
-            return;
+            return None;
         }
-        self.relay(upstream, record).await;
+        match upstream {
+            Upstream::Stream(stream, first) => {
+                record.received.add(first.len());
+                stream.attach(self.application.clone(), record.sent.clone());
+                let failed = first.has_failed();
+                Some(Joined {
+                    stream,
+                    record,
+                    failed,
+                })
+            }
+            Upstream::Socket(socket) => {
+                let sockets = (self.application.clone(), socket);
+                join(&self.worker, sockets, record, self.registration.cut()).await;
+                None
+            }
+        }
     }
 
     async fn open(
@@ -261,37 +297,23 @@ impl Connection {
         }
     }
 
-    async fn relay(self, upstream: Upstream, record: ConnectionRecord) {
-        let application = self.application.clone();
-        let cut = self.registration.cut();
-        let (stream, first) = match upstream {
-            Upstream::Stream(stream, first) => (stream, first),
-            Upstream::Socket(socket) => {
-                let sockets = (application, socket);
-                return Box::pin(join(&self.worker, sockets, record, cut)).await;
-            }
-        };
-        record.received.add(first.len());
-        stream.attach(application.clone(), record.sent.clone());
-        let end = Halves::new(&stream, &application, Side::Downstream, &record.received)
-            .behind(&first)
-            .run(cut)
-            .await;
+    async fn end(&self, joined: Joined, end: RelayEnd) {
         match &end {
-            RelayEnd::Finished | RelayEnd::Reset(_) => record.close(Ok(())),
-            RelayEnd::Failed(error) | RelayEnd::Cut(error) => record.close(Err(error)),
+            RelayEnd::Finished | RelayEnd::Reset(_) => joined.record.close(Ok(())),
+            RelayEnd::Failed(error) | RelayEnd::Cut(error) => joined.record.close(Err(error)),
         }
         // Resets the stream unless both sides have finished.
-        drop((stream, first));
+        drop(joined.stream);
         if matches!(end, RelayEnd::Finished) {
-            finish(&application);
+            finish(&self.application);
         } else {
-            Box::pin(abort(application, patience(&end, Side::Downstream))).await;
+            let patience = patience(&end, Side::Downstream);
+            abort(self.application.clone(), patience).await;
         }
     }
 
     /// Tells the application that there will be no connection: never by a FIN, which reads as an empty answer.
-    async fn refuse(self, way: &WayIn, failed: Failed, target: Option<SocketAddr>) {
+    async fn refuse(&self, way: &WayIn, failed: Failed, target: Option<SocketAddr>) {
         let Failed { error, record } = failed;
         let shared = &self.worker.shared;
         shared
@@ -308,7 +330,7 @@ impl Connection {
                 .await
                 .is_ok();
         if told {
-            abort(self.application, LAST_REPLY).await;
+            abort(self.application.clone(), LAST_REPLY).await;
         } else {
             abort_now(&self.application);
         }

@@ -28,13 +28,14 @@ use crate::shared::Shared;
 use crate::telemetry::Recorder;
 use crate::tls::WorkloadCertificate;
 use crate::tunnel::client::Dialer;
+use crate::tunnel::held;
 use crate::tunnel::pool::TunnelPool;
 use crate::tunnel::set::TunnelSet;
 use crate::turns::Turns;
 use crate::{inbound, outbound, passthrough, sys};
 
 /// How often a worker says that it is alive (the readiness check allows 5 s).
-const HEARTBEAT: Duration = Duration::from_secs(1);
+const HEARTBEAT: Duration = Duration::from_millis(500);
 /// What tunnels get to say goodbye in after everything was cut.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -300,6 +301,9 @@ impl Worker {
     async fn beat(self: Rc<Self>, id: usize) {
         loop {
             self.shared.heartbeats.beat(id);
+            if held::is_over_a_burst() {
+                sys::return_free_memory();
+            }
             sleep(HEARTBEAT).await;
         }
     }

@@ -32,7 +32,6 @@ use super::{LAST_BYTES, PATIENCE, RelayEnd};
 use crate::connection::Flow;
 use crate::error::{Error, Side, Stage};
 use crate::scratch;
-use crate::tunnel::first_flight::FirstFlight;
 use crate::tunnel::stream::{Inbox, Room, SendError};
 use crate::tunnel::{StreamEnd, TunnelStream};
 
@@ -91,14 +90,14 @@ impl<'c> Halves<'c> {
         }
     }
 
-    /// What the application said before is on its way; here is what was found out about it then.
-    pub(crate) fn behind(mut self, first: &FirstFlight) -> Self {
-        self.failed = first.has_failed();
+    /// With `failed`, an earlier read has taken the error off the application's socket.
+    pub(crate) fn after(mut self, failed: bool) -> Self {
+        self.failed = failed;
         self
     }
 
     /// Relays until both sides have ended, one was cut, or `cut` says so.
-    pub(crate) async fn run(mut self, cut: impl Future<Output = Error>) -> RelayEnd {
+    pub(crate) async fn run(&mut self, cut: impl Future<Output = Error>) -> RelayEnd {
         let mut cut = pin!(cut);
         poll_fn(|context| {
             if let Poll::Ready(error) = cut.as_mut().poll(context) {

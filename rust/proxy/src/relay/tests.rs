@@ -120,7 +120,7 @@ async fn tunnelled(
                 stream.respond(&ResponseHead::status(200), false);
                 stream.attach(application.clone(), Flow::unheard());
                 let up = Flow::unheard();
-                let halves = Halves::new(&stream, &application, Side::Upstream, &up);
+                let mut halves = Halves::new(&stream, &application, Side::Upstream, &up);
                 let end = halves.run(std::future::pending()).await;
                 drop(stream);
                 if !matches!(end, RelayEnd::Finished) {
@@ -141,7 +141,7 @@ async fn tunnelled(
     let stream = opened.unwrap_or_else(|error| panic!("{error}"));
     spawn_local(async move {
         stream.attach(near.clone(), down);
-        let halves = Halves::new(&stream, &near, Side::Downstream, &up);
+        let mut halves = Halves::new(&stream, &near, Side::Downstream, &up);
         let end = halves.run(cut_by(cutting)).await;
         drop(stream);
         if !matches!(end, RelayEnd::Finished) {

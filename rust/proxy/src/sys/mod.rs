@@ -18,7 +18,7 @@ mod splice;
 
 pub use accepted::{AcceptedOptions, Keepalive};
 pub use address::canonical;
-pub use allocator::settle_allocator;
+pub use allocator::{return_free_memory, settle_allocator};
 pub use dial::{DialSocket, socket_for_dial};
 pub use event_fd::EventFd;
 pub use listen::{ListenOptions, Listener, ReusePort, listen, listen_group};

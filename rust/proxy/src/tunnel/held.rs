@@ -15,6 +15,22 @@ thread_local! {
     /// Drivers that wait for the total to fall; at most one per tunnel.
     static WAITING: RefCell<Vec<Waker>> = const { RefCell::new(Vec::new()) };
     static LIMIT: Cell<usize> = const { Cell::new(BUDGET) };
+    /// Bytes that were held and given since memory was last returned, and whether any came since the last look.
+    static PASSED: Cell<usize> = const { Cell::new(0) };
+    static STIRRED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Passed through here they leave holes between what stays.
+const BURST: usize = 4 * 1024 * 1024;
+
+/// Whether much was held since this was last true, and nothing since the last look: the moment to return memory.
+pub(crate) fn is_over_a_burst() -> bool {
+    let quiet = !STIRRED.replace(false);
+    let over = quiet && PASSED.get() >= BURST;
+    if over {
+        PASSED.set(0);
+    }
+    over
 }
 
 /// Whether this worker holds all that it may.
@@ -33,17 +49,41 @@ pub(super) fn wait(waker: &Waker) {
 
 fn took(n: usize) {
     TOTAL.set(TOTAL.get() + n);
+    PASSED.set(PASSED.get().saturating_add(n));
+    STIRRED.set(true);
 }
 
 fn gave(n: usize) {
+    if n == 0 {
+        return;
+    }
     let before = TOTAL.get();
     TOTAL.set(before - n);
+    STIRRED.set(true);
     // Half of it free, so that readers do not wake for every byte.
     let low = LIMIT.get() / 2;
     if before >= low && before - n < low || before == n {
         for waker in WAITING.take() {
             waker.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_returned_once_after_much_was_held_and_only_when_it_is_quiet() {
+        let mut held = Held::default();
+        held.push(&vec![1; BURST - 1]);
+        held.clear();
+        assert!(!is_over_a_burst(), "just now");
+        assert!(!is_over_a_burst(), "too little");
+        held.push(&[1]);
+        assert!(!is_over_a_burst(), "just now");
+        assert!(is_over_a_burst());
+        assert!(!is_over_a_burst(), "once");
     }
 }
 

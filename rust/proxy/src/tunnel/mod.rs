@@ -6,7 +6,7 @@
 pub(crate) mod client;
 mod driver;
 pub(crate) mod first_flight;
-mod held;
+pub(crate) mod held;
 mod outgoing;
 pub(crate) mod pool;
 mod request;

@@ -53,6 +53,8 @@ pub(super) async fn answer(
 
 /// The peer's status; 200 only once the stream has had all that was taken from the application.
 async fn agreed(stream: &TunnelStream, first: &FirstFlight) -> Result<u16, StreamEnd> {
+    // A peer that may be gone is asked first: a request can be made again elsewhere, bytes that were sent with it cannot.
+    let early = stream.is_fresh();
     let (mut sent, mut status) = (0, None);
     poll_fn(|context| {
         if status.is_none()
@@ -61,6 +63,7 @@ async fn agreed(stream: &TunnelStream, first: &FirstFlight) -> Result<u16, Strea
             status = Some(head.status);
         }
         match status {
+            None if !early => return Poll::Pending,
             Some(200) | None => {}
             Some(other) => return Poll::Ready(Ok(other)),
         }

@@ -112,6 +112,8 @@ pub(super) struct Wire {
     pub(super) driver: Option<Waker>,
     /// Who waits for answers in here.
     pub(super) sharing: Sharing,
+    /// When the peer was last heard, microseconds of the tunnel's life.
+    heard: u64,
     /// What the engine's clock counts from.
     born: Instant,
 }
@@ -127,6 +129,7 @@ impl Tunnel {
                     room: VecDeque::new(),
                     driver: None,
                     sharing: Sharing::default(),
+                    heard: 0,
                     born: Instant::now(),
                 },
                 slots: StreamMap::default(),
@@ -269,6 +272,11 @@ impl Wire {
         self.engine.tell_time(self.now());
     }
 
+    /// Whether the peer was there a moment ago.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.now() - self.heard <= FRESH
+    }
+
     /// Microseconds of the tunnel's life.
     pub(super) fn now(&self) -> u64 {
         u64::try_from(self.born.elapsed().as_micros()).unwrap_or(u64::MAX)
@@ -302,6 +310,7 @@ impl State {
     /// Takes bytes from the socket. Returns how many were used; the rest is the start of a record.
     pub(super) fn ingest(&mut self, incoming: &mut [u8]) -> Result<usize, TunnelEnd> {
         self.wire.tell_time();
+        self.wire.heard = self.wire.now();
         let mut pieces = PIECES.take();
         let outcome = self.decrypt(incoming, &mut pieces);
         // What came before a failure is delivered all the same.
@@ -435,6 +444,9 @@ struct Streams<'s> {
     /// Where the buffer begins that everything is decrypted in.
     start: usize,
 }
+
+/// A peer that was heard so recently, microseconds, is taken to be there still.
+const FRESH: u64 = 500_000;
 
 /// Payload of one stream in the buffer it came in.
 struct Piece {

@@ -117,6 +117,11 @@ impl TunnelStream {
         })
     }
 
+    /// Whether the peer was heard a moment ago, so that what is sent now will hardly be lost.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.tunnel.state.borrow().wire.is_fresh()
+    }
+
     /// Answers the peer's request. With `end` there will be no body.
     pub(crate) fn respond(&self, head: &ResponseHead, end: bool) {
         let mut state = self.tunnel.state.borrow_mut();
