@@ -119,12 +119,15 @@ fn decisions(count: usize) {
     resources.push(endpoint(0, 0, 0));
     let mesh = meshes::load(&resources).snapshot();
     let workload = mesh.workload_by_uid(&uid(0)).unwrap();
-    let facts = ConnectionFacts {
-        source: SocketAddr::from(([10, 9, 9, 9], 4711)),
-        destination: SocketAddr::from(([10, 0, 0, 0], 8080)),
-        identity: Some(CALLER.parse().unwrap()),
-    };
-    for _ in 0..count {
-        pumped(|| authorize(&mesh, workload, &facts));
+    // Many callers: where one of them falls in a table of random keys is a matter of luck.
+    let callers: Vec<ConnectionFacts> = (0..100)
+        .map(|n| ConnectionFacts {
+            source: SocketAddr::from(([10, 9, 9, n], 4711)),
+            destination: SocketAddr::from(([10, 0, 0, 0], 8080)),
+            identity: Some(format!("{CALLER}-{n}").parse().unwrap()),
+        })
+        .collect();
+    for facts in callers.iter().cycle().take(count) {
+        pumped(|| authorize(&mesh, workload, facts));
     }
 }

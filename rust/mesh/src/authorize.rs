@@ -135,10 +135,10 @@ pub(crate) fn decide<W: Witness>(
         witness.asked(key, policy, matched);
         matched
     };
-    let policies = &mesh.policies;
+    let policies = mesh.policies.of(workload);
     let sought = (!W::HEARS_ALL).then_some(&subject);
-    let of_kind = |kind| policies.of_kind(workload, kind, sought).into_iter();
-    let unknown = policies.unknown(workload);
+    let of_kind = |kind| policies.of_kind(kind, sought).into_iter();
+    let unknown = policies.unknown();
     let mut notes: Vec<Note> = unknown
         .map(|key| Note::UnknownPolicy(Arc::clone(key)))
         .collect();
@@ -159,8 +159,8 @@ pub(crate) fn decide<W: Witness>(
     for held in of_kind(DRY_RUN_ALLOW).filter(|held| ask(held)) {
         notes.push(Note::DryRunAllow(Arc::clone(&held.0)));
     }
-    if !policies.has_kind(workload, ALLOW) {
-        if notes.len() == before && policies.has_kind(workload, DRY_RUN_ALLOW) {
+    if !policies.has_kind(ALLOW) {
+        if notes.len() == before && policies.has_kind(DRY_RUN_ALLOW) {
             notes.push(Note::DryRunNotAllowed);
         }
         return answer(Verdict::Allow, None, notes);

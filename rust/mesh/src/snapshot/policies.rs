@@ -59,50 +59,14 @@ impl PolicyIndex {
         self.by_key.len()
     }
 
-    /// The policies of a kind that apply to a workload: its namespace's, the global ones, then those it names; of a
-    /// scope's only those that may match `subject`, if one is given.
-    pub(crate) fn of_kind<'a>(
-        &'a self,
-        workload: &'a Workload,
-        kind: Kind,
-        subject: Option<&Subject<'_>>,
-    ) -> Vec<&'a Held> {
-        let mut found = Vec::new();
-        for shelf in self.shelves(workload, kind) {
-            match subject {
-                Some(subject) => shelf.candidates(subject, &mut found),
-                None => found.extend(shelf.all()),
-            }
+    /// The policies that apply to a workload.
+    pub(crate) fn of<'a>(&'a self, workload: &'a Workload) -> Applying<'a> {
+        let scopes = [&*workload.namespace, ""];
+        Applying {
+            index: self,
+            scopes: scopes.map(|namespace| self.scopes.get(namespace).map(|shelves| &**shelves)),
+            workload,
         }
-        found.extend(self.named(workload, kind));
-        found
-    }
-
-    /// Whether policies of a kind apply to a workload at all.
-    pub(crate) fn has_kind(&self, workload: &Workload, kind: Kind) -> bool {
-        let mut shelves = self.shelves(workload, kind);
-        shelves.any(|shelf| !shelf.is_empty()) || self.named(workload, kind).next().is_some()
-    }
-
-    /// What a workload names and nobody knows.
-    pub(crate) fn unknown<'a>(
-        &'a self,
-        workload: &'a Workload,
-    ) -> impl Iterator<Item = &'a Arc<str>> {
-        let named = workload.authorization_policies.iter();
-        named.filter(|key| self.by_key.get(&***key).is_none())
-    }
-
-    fn shelves<'a>(&'a self, workload: &Workload, kind: Kind) -> impl Iterator<Item = &'a Shelf> {
-        let scopes = [&*workload.namespace, ""].map(|namespace| self.scopes.get(namespace));
-        let scopes = scopes.into_iter().flatten();
-        scopes.map(move |shelves| &shelves[kind.shelf()])
-    }
-
-    fn named<'a>(&'a self, workload: &'a Workload, kind: Kind) -> impl Iterator<Item = &'a Held> {
-        let keys = workload.authorization_policies.iter();
-        let named = keys.filter_map(|key| self.by_key.get(key).map(|held| &**held));
-        named.filter(move |(_, policy)| Kind::of(policy) == kind)
     }
 
     pub(crate) fn insert(&mut self, key: &Arc<str>, policy: Authorization) {
@@ -127,6 +91,51 @@ impl PolicyIndex {
             }
         }
         Some(Arc::clone(&held.1))
+    }
+}
+
+/// The policies that apply to one workload: its namespace's, the global ones, then those it names.
+pub(crate) struct Applying<'a> {
+    index: &'a PolicyIndex,
+    scopes: [Option<&'a Shelves>; 2],
+    workload: &'a Workload,
+}
+
+impl<'a> Applying<'a> {
+    /// Those of a kind, in their order; of a scope's only those that may match `subject`, if one is given.
+    pub(crate) fn of_kind(&self, kind: Kind, subject: Option<&Subject<'_>>) -> Vec<&'a Held> {
+        let mut found = Vec::new();
+        for shelf in self.shelves(kind) {
+            match subject {
+                Some(subject) => shelf.candidates(subject, &mut found),
+                None => found.extend(shelf.all()),
+            }
+        }
+        found.extend(self.named(kind));
+        found
+    }
+
+    /// Whether there are any of a kind.
+    pub(crate) fn has_kind(&self, kind: Kind) -> bool {
+        let mut shelves = self.shelves(kind);
+        shelves.any(|shelf| !shelf.is_empty()) || self.named(kind).next().is_some()
+    }
+
+    /// What the workload names and nobody knows.
+    pub(crate) fn unknown(&self) -> impl Iterator<Item = &'a Arc<str>> {
+        let (index, named) = (self.index, self.workload.authorization_policies.iter());
+        named.filter(|key| index.by_key.get(&***key).is_none())
+    }
+
+    fn shelves(&self, kind: Kind) -> impl Iterator<Item = &'a Shelf> {
+        let scopes = self.scopes.into_iter().flatten();
+        scopes.map(move |shelves| &shelves[kind.shelf()])
+    }
+
+    fn named(&self, kind: Kind) -> impl Iterator<Item = &'a Held> {
+        let (index, keys) = (self.index, self.workload.authorization_policies.iter());
+        let named = keys.filter_map(|key| index.by_key.get(key).map(|held| &**held));
+        named.filter(move |(_, policy)| Kind::of(policy) == kind)
     }
 }
 
