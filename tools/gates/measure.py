@@ -42,7 +42,7 @@ NODES = (
     Work(name="up", units=32, counted_in="MiB up"),
 )
 PURE = (
-    Work(name="authorize", units=10, counted_in="decision by 1,000 policies"),
+    Work(name="authorize", units=2000, counted_in="decision by 1,000 policies"),
     Work(name="change", units=200, counted_in="changed endpoint of 10,000"),
     Work(name="receive-128", units=800, counted_in="frame of 128 B received"),
     Work(name="receive-16k", units=800, counted_in="frame of 16 KiB received"),
