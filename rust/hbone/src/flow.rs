@@ -15,6 +15,9 @@ pub(crate) const MAX_WINDOW: u32 = (1 << 31) - 1;
 /// A stream that drains its window quickly earns one of this size, however near the peer is: both ends then move enough
 /// at a time that system calls and wake-ups no longer count (bench/macro, B1).
 const BULK: u32 = 1 << 20;
+/// What a stream's window counts for while somebody in the same connection waits for answers: all of it may be in front of
+/// them.
+const CONTESTED: u32 = 128 * 1024;
 /// Quickly is a window in so many microseconds: 50 MB/s at the size that windows start with.
 const BULK_TIME: u64 = 5_000;
 
@@ -60,6 +63,7 @@ impl SendWindow {
 ///      + held       handed to the application, not released yet
 ///      + returned   released, not told to the peer yet (told in steps of half a window)
 /// ```
+/// A window that is made smaller, for a while or for good, is so by what is not told.
 #[derive(Clone, Debug)]
 pub(crate) struct ReceiveWindow {
     size: u32,
@@ -71,7 +75,24 @@ pub(crate) struct ReceiveWindow {
     /// Released since `marked`, a time in microseconds: how fast a window is drained.
     drained: u32,
     marked: u64,
+    trial: Trial,
 }
+
+/// Whether the last growth has to prove itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Trial {
+    #[default]
+    None,
+    /// Grown; the window that drains now was sent before that. Bytes a millisecond were so many before.
+    Grown { rate: u32 },
+    /// The window that drains now tells.
+    Counts { rate: u32 },
+    /// It changed nothing; the next attempt is not before this time, milliseconds.
+    Failed { until: u32 },
+}
+
+/// A window that did not help is tried again so much later, milliseconds: the path or its load may have changed.
+const REST: u64 = 2_000;
 
 impl ReceiveWindow {
     /// A window that starts at `size` and grows to `max` while the application keeps up.
@@ -87,6 +108,7 @@ impl ReceiveWindow {
             grown: 0,
             drained: 0,
             marked: 0,
+            trial: Trial::None,
         }
     }
 
@@ -121,12 +143,21 @@ impl ReceiveWindow {
     }
 
     fn due(&mut self, growth: &mut Growth, pace: &Pace) -> Option<u32> {
+        let size = if pace.is_contested() {
+            self.size.min(CONTESTED)
+        } else {
+            self.size
+        };
         // Half a window before WINDOW_UPDATE: smaller steps send a frame per read.
-        if self.returned == 0 || self.returned < self.size / 2 {
+        let room = i64::from(size) - self.available - i64::from(self.held);
+        let told = i64::from(self.returned).min(room);
+        if told <= 0 || told < i64::from(size / 2) {
             return None;
         }
-        let increment = self.returned + self.grow(growth, pace);
-        self.returned = 0;
+        // At most `returned`, by the line above.
+        let told = told as u32;
+        let increment = told + self.grow(told, growth, pace);
+        self.returned -= told;
         self.available += i64::from(increment);
         Some(increment)
     }
@@ -147,28 +178,71 @@ impl ReceiveWindow {
         self.grown
     }
 
-    fn grow(&mut self, growth: &mut Growth, pace: &Pace) -> u32 {
-        self.drained = self.drained.saturating_add(self.returned);
-        if self.drained < self.size {
+    fn grow(&mut self, told: u32, growth: &mut Growth, pace: &Pace) -> u32 {
+        self.drained = self.drained.saturating_add(told);
+        if self.drained < self.size || pace.is_contested() {
             return 0;
         }
-        let took = pace
-            .now()
-            .saturating_sub(std::mem::replace(&mut self.marked, pace.now()));
+        let since = std::mem::replace(&mut self.marked, pace.now());
+        let took = pace.now().saturating_sub(since);
         let drained = std::mem::take(&mut self.drained);
+        // The first window says nothing: nobody knows when its stream began to send.
+        if since == 0 || took == 0 {
+            return 0;
+        }
+        let rate = u32::try_from(u64::from(drained) * 1000 / took).unwrap_or(u32::MAX);
+        if self.is_on_trial(rate, growth, pace) {
+            return 0;
+        }
         let window_took = took * u64::from(self.size) / u64::from(drained);
         // Held back by the window it takes a round trip to drain one; a quarter more for what else takes time.
-        let held_back = window_took * 4 <= pace.round_trip() * 5;
-        let bulk = self.size < BULK && took > 0 && window_took <= BULK_TIME;
+        let held_back = pace.round_trip() > 0 && window_took * 4 <= pace.round_trip() * 5;
+        let bulk = self.size < BULK && window_took <= BULK_TIME;
         // Credit is told when half of it was taken: of the other half, most should be on its way, not here.
         let behind = self.held > self.size / 4;
-        if pace.round_trip() == 0 || behind || !(held_back || bulk) {
+        if behind || !(held_back || bulk) {
             return 0;
         }
         let more = growth.take(self.size.min(self.max - self.size));
+        if self.size >= BULK && more > 0 {
+            self.trial = Trial::Grown { rate };
+        }
         self.size += more;
         self.grown += more;
         more
+    }
+
+    /// Judges the last growth once a window has been sent and drained under it. Where bytes come hardly faster, it was not
+    /// the window that held them back but our own queue that made the round trip long: it is taken back.
+    fn is_on_trial(&mut self, rate: u32, growth: &mut Growth, pace: &Pace) -> bool {
+        match self.trial {
+            Trial::None => false,
+            Trial::Grown { rate: before } => {
+                self.trial = Trial::Counts { rate: before };
+                true
+            }
+            Trial::Counts { rate: before } if u64::from(rate) * 5 < u64::from(before) * 6 => {
+                // It had doubled, or less where the most was reached.
+                let back = (self.size / 2).min(self.grown);
+                self.size -= back;
+                self.grown -= back;
+                growth.put_back(back);
+                let until = pace.now() / 1000 + REST;
+                self.trial = Trial::Failed {
+                    until: u32::try_from(until).unwrap_or(u32::MAX),
+                };
+                true
+            }
+            Trial::Counts { .. } => {
+                self.trial = Trial::None;
+                false
+            }
+            Trial::Failed { until } if pace.now() / 1000 < u64::from(until) => true,
+            Trial::Failed { .. } => {
+                self.trial = Trial::None;
+                false
+            }
+        }
     }
 }
 

@@ -17,6 +17,7 @@ pub(crate) struct Pace {
     last: Option<u64>,
     /// The shortest round trip, and when it was measured.
     shortest: Option<(u64, u64)>,
+    contested: bool,
 }
 
 impl Pace {
@@ -27,6 +28,15 @@ impl Pace {
 
     pub(crate) fn tell(&mut self, now: u64) {
         self.now = self.now.max(now);
+    }
+
+    /// Whether somebody waits for answers beside others who have much to say.
+    pub(crate) fn is_contested(&self) -> bool {
+        self.contested
+    }
+
+    pub(crate) fn contest(&mut self, contested: bool) {
+        self.contested = contested;
     }
 
     pub(crate) fn now(&self) -> u64 {

@@ -160,6 +160,12 @@ impl Connection {
         self.pace.tell(now);
     }
 
+    /// Says whether a stream of this connection waits for answers: while it does, windows let less of the others' bytes be on
+    /// their way in front of it.
+    pub fn contest(&mut self, contested: bool) {
+        self.pace.contest(contested);
+    }
+
     /// Measures the way to the peer now and then while bytes come from there.
     pub(super) fn probe(&mut self) {
         if self.pace.probes() {

@@ -310,7 +310,10 @@ impl State {
     /// Takes bytes from the socket. Returns how many were used; the rest is the start of a record.
     pub(super) fn ingest(&mut self, incoming: &mut [u8]) -> Result<usize, TunnelEnd> {
         self.wire.tell_time();
-        self.wire.heard = self.wire.now();
+        let now = self.wire.now();
+        self.wire.heard = now;
+        let contested = self.wire.sharing.is_contested(now);
+        self.wire.engine.contest(contested);
         let mut pieces = PIECES.take();
         let outcome = self.decrypt(incoming, &mut pieces);
         // What came before a failure is delivered all the same.
