@@ -17,7 +17,7 @@ pub(crate) const MAX_WINDOW: u32 = (1 << 31) - 1;
 const BULK: u32 = 1 << 20;
 /// What a stream's window counts for while somebody in the same connection waits for answers: all of it may be in front of
 /// them.
-const CONTESTED: u32 = 128 * 1024;
+const CONTESTED: u32 = 64 * 1024;
 /// Quickly is a window in so many microseconds: 50 MB/s at the size that windows start with.
 const BULK_TIME: u64 = 5_000;
 

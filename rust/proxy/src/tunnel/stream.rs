@@ -348,7 +348,7 @@ impl Slot {
 }
 
 /// What a bulk stream sends before others of the tunnel have their turn, if one of them waits for answers.
-const TURN: usize = 64 * 1024;
+const TURN: usize = 32 * 1024;
 
 impl Drop for TunnelStream {
     fn drop(&mut self) {
