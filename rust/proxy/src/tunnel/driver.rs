@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::held;
 use super::state::{Phase, Request, State, Tunnel, TunnelEnd, Wire};
 use crate::random::Random;
-use crate::relay::io::{read_available, write_available};
+use crate::relay::io::{read_records, write_available};
 use crate::scratch;
 use crate::sys;
 use crate::turns::Turn;
@@ -230,7 +230,7 @@ impl State {
             if self.wire.tls.is_handshaking() && turn.poll(context).is_pending() {
                 return Ok(());
             }
-            match self.read_once(|buffer| read_available(socket, buffer)) {
+            match self.read_once(|buffer| read_records(socket, buffer)) {
                 Ok(0) => return Err(self.end_of_file()),
                 Ok(_) => {}
                 Err(ReadError::Again) => {}
