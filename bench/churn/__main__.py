@@ -11,23 +11,19 @@ import argparse
 import json
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import workloads
+from bench.child import Child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from bench.workloads import Address, Run
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,47 +46,6 @@ WORKLOADS: dict[str, Callable[[Address], Run]] = {
     "C1 new connections, 1 at a time": lambda to: workloads.connections(to, 2_000, 1),
     "C1 new connections, 32 at once": lambda to: workloads.connections(to, 4_000, 32),
 }
-
-
-class Child:
-    """A process of ours that takes orders and says when it is ready."""
-
-    def __init__(self, *command: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", *command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
-        words = self.line().split()
-        if words[:1] != ["ready"]:
-            raise RuntimeError(f"{command} did not start: {words}")
-        host, _, port = words[1].rpartition(":")
-        self.address = (host, int(port))
-
-    def tell(self, order: str) -> None:
-        """Give an order."""
-        assert self.process.stdin is not None
-        print(order, file=self.process.stdin, flush=True)
-
-    def line(self) -> str:
-        """What it says next."""
-        assert self.process.stdout is not None
-        return self.process.stdout.readline()
-
-    def cpu(self) -> float:
-        """CPU seconds so far: `clock_getcpuclockid(3)`."""
-        return time.clock_gettime((~self.process.pid << 3) | 2)
-
-    def end(self) -> None:
-        """Gone afterwards."""
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
 
 
 def measure(name: str, way_in: Address, nodes: list[Child], rate: float) -> Block:
