@@ -130,7 +130,7 @@ lint: $(STAMPS)/built $(STAMPS)/group-test $(STAMPS)/group-lint ## every check t
 # ---------------------------------------------------------------------------------------------------------------------
 # Fuzzing, measuring, documentation
 
-.PHONY: fuzz bench bench-smoke bench-macro bench-macro-smoke bench-micro gates docs
+.PHONY: fuzz bench bench-smoke bench-macro bench-macro-smoke soak bench-micro gates docs
 fuzz: $(STAMPS)/venv ## fuzz every target (SECONDS=60 each); new inputs stay in target/fuzz-corpus
 	@command -v cargo-fuzz >/dev/null || { echo "missing: cargo-fuzz; cargo install --locked cargo-fuzz" >&2; exit 1; }
 	export RUSTC_BOOTSTRAP=1 # the coverage counters are an unstable flag of the stable compiler
@@ -157,6 +157,10 @@ bench-macro: $(STAMPS)/built $(STAMPS)/group-test $(STAMPS)/group-interop ## our
 
 bench-macro-smoke: $(STAMPS)/built $(STAMPS)/group-test ## the same with ours alone, every row tiny, nothing kept
 	@$(BIN)/python -m bench.macro --peer ours='$(BIN)/ztunnel proxy ztunnel' --rounds 1 --seconds 0.2 --scale 0.05 $(ARGS)
+
+# The seed it prints, given again as ARGS='--seed N', makes the same connections.
+soak: $(STAMPS)/built $(STAMPS)/group-test ## two nodes at full load; checksums, counters, memory, descriptors (MINUTES=20)
+	@$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),20) $(ARGS)
 
 bench-micro: ## time the parts that do no I/O: decisions, changes of the mesh, the tunnel engine (ARGS='route --min-time 1')
 	@cargo bench --package micro --locked -- $(ARGS)

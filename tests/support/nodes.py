@@ -168,6 +168,7 @@ class Node:
         hbone_port: int = HBONE_PORT,
         drain: str = "5s",
         ca: str = "ca",
+        leaf_lifetime: str = "24h",
         **more: object,
     ) -> None:
         """`forwards` are targets; `more` goes into `node:` as it is (`deadlines`, `http2`, `pool` …)."""
@@ -187,7 +188,7 @@ class Node:
             "listen": listen,
             "forwards": [{"listen": f"{self.address}:0", "to": to} for to in self._targets],
             "hbonePort": hbone_port,
-            "ca": {"directory": str(mesh.folder / ca)},
+            "ca": {"directory": str(mesh.folder / ca), "leafLifetime": leaf_lifetime},
             "accessLog": {"format": "json"},
             "drain": drain,
             **more,
