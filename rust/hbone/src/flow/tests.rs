@@ -134,7 +134,7 @@ fn less_is_on_its_way_while_somebody_waits_and_all_of_it_again_afterwards() {
     let mut window = ReceiveWindow::new(BULK, BULK);
     let mut pace = away(10);
     pace.contest(true);
-    let mut take = |window: &mut ReceiveWindow, pace: &Pace, bytes: u32| {
+    let take = |window: &mut ReceiveWindow, pace: &Pace, bytes: u32| {
         assert!(window.arrive(bytes));
         window.hold(bytes);
         window.release(bytes, &mut plenty(), pace)
