@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hbone::headers::{Authority, Forwarded};
-use hbone::{Fields, RequestHead, ResponseHead};
+use hbone::{RequestHead, ResponseHead};
 use mesh::authorize::{ConnectionFacts, Verdict, authorize};
 use mesh::identity::Identity;
 use mesh::route::{InboundFacts, InboundRoute, Target, inbound};
@@ -118,7 +118,7 @@ impl Peer {
             let request = Request {
                 peer: self.clone(),
                 stream,
-                head: request.head,
+                head: Some(Box::new(request.head)),
                 started: Instant::now(),
                 registration: self.worker.connections.register(),
             };
@@ -143,7 +143,8 @@ impl Peer {
 struct Request {
     peer: Rc<Peer>,
     stream: TunnelStream,
-    head: RequestHead,
+    /// Until it is answered.
+    head: Option<Box<RequestHead>>,
     started: Instant,
     registration: Registration,
 }
@@ -180,7 +181,7 @@ impl Request {
     /// `None`: the request was turned down.
     async fn answer(&mut self) -> Option<(Rc<TcpStream>, ConnectionRecord)> {
         let handled = self.handle().await;
-        self.head.fields = Fields::default();
+        self.head = None;
         match handled {
             Ok((application, record)) => {
                 self.stream
@@ -253,12 +254,17 @@ impl Request {
         }
     }
 
+    fn head(&self) -> &RequestHead {
+        self.head.as_ref().expect("kept until it is answered")
+    }
+
     fn target(&self) -> Result<Target, Refusal> {
-        if self.head.method != "CONNECT" {
-            let text = format!("expected method CONNECT, got {}", self.head.method);
+        let head = self.head();
+        if head.method != "CONNECT" {
+            let text = format!("expected method CONNECT, got {}", head.method);
             return Err(Refusal::early(400, "method", text));
         }
-        let authority = self.head.authority.as_deref().unwrap_or_default();
+        let authority = head.authority.as_deref().unwrap_or_default();
         match Authority::parse(authority) {
             Ok(Authority::Address(address)) => Ok(Target::Address(sys::canonical(address))),
             Ok(Authority::Host { host, port }) => Ok(Target::Host {
@@ -315,7 +321,7 @@ impl Request {
         let network = &shared.settings.network;
         // A gateway speaks for a workload of another network, whose address means nothing here.
         let from_gateway = self
-            .head
+            .head()
             .fields
             .get("x-forwarded-network")
             .and_then(|value| std::str::from_utf8(value).ok())
@@ -328,9 +334,13 @@ impl Request {
         let source = Source {
             identity: identity.as_ref(),
             workload: known,
-            fields: &self.head.fields,
+            fields: &self.head().fields,
         };
-        let host = self.head.fields.get("forwarded").and_then(Forwarded::host);
+        let host = self
+            .head()
+            .fields
+            .get("forwarded")
+            .and_then(Forwarded::host);
         let service =
             mesh::route::guess_service(&next.candidates, host.as_deref(), next.destination.port());
         ConnectionRecord::inbound(

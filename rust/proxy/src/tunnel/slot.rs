@@ -3,8 +3,9 @@
 //! Knows no socket but the application's, into which received bytes go directly while nothing is held back.
 
 use std::io::{self, IoSlice};
+use std::mem;
 use std::rc::Rc;
-use std::task::Waker;
+use std::task::{Context, Waker};
 
 use hbone::{ErrorCode, ResponseHead};
 use tokio::net::TcpStream;
@@ -43,11 +44,11 @@ pub(super) struct Slot {
     /// What its messages are like.
     pub(super) habit: Habit,
     /// The peer's answer to our CONNECT.
-    pub(super) response: Option<ResponseHead>,
-    /// The half of the relay that takes from the tunnel.
-    pub(super) reader: Option<Waker>,
-    /// The half of the relay that gives to the tunnel.
-    pub(super) writer: Option<Waker>,
+    pub(super) response: Option<Box<ResponseHead>>,
+    /// The task that this stream is for, and for what it waits.
+    task: Option<Waker>,
+    awaits_news: bool,
+    awaits_room: bool,
 }
 
 impl Slot {
@@ -121,15 +122,40 @@ impl Slot {
         self.wake_writer();
     }
 
+    /// The task wants to know what comes from the tunnel.
+    pub(super) fn await_news(&mut self, context: &Context<'_>) {
+        self.awaits_news = true;
+        self.remember(context.waker());
+    }
+
+    /// The task wants to know when it may send.
+    pub(super) fn await_room(&mut self, context: &Context<'_>) {
+        self.awaits_room = true;
+        self.remember(context.waker());
+    }
+
+    fn remember(&mut self, waker: &Waker) {
+        match &mut self.task {
+            Some(task) => task.clone_from(waker),
+            None => self.task = Some(waker.clone()),
+        }
+    }
+
     pub(super) fn wake_reader(&mut self) {
-        if let Some(waker) = self.reader.take() {
-            waker.wake();
+        if mem::take(&mut self.awaits_news) {
+            self.wake();
         }
     }
 
     pub(super) fn wake_writer(&mut self) {
-        if let Some(waker) = self.writer.take() {
-            waker.wake();
+        if mem::take(&mut self.awaits_room) {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(task) = &self.task {
+            task.wake_by_ref();
         }
     }
 }

@@ -488,15 +488,12 @@ impl Streams<'_> {
                 });
             }
             Event::Request { stream, head, end } => {
-                let slot = Slot {
-                    finished: end,
-                    ..Slot::default()
-                };
-                self.slots.insert(stream, slot);
+                let slot = self.slots.entry(stream).or_default();
+                slot.finished = end;
                 self.requests.push_back(Request { stream, head });
             }
             Event::Response { stream, head, end } => self.with(stream, |slot| {
-                slot.response = Some(head);
+                slot.response = Some(Box::new(head));
                 slot.finished = end;
                 slot.wake_reader();
             }),

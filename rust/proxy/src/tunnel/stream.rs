@@ -107,12 +107,12 @@ impl TunnelStream {
     ) -> Result<Poll<ResponseHead>, StreamEnd> {
         self.with(|_, slot| {
             if let Some(head) = slot.response.take() {
-                return Ok(Poll::Ready(head));
+                return Ok(Poll::Ready(*head));
             }
             if let Some(end) = &slot.cut {
                 return Err(end.clone());
             }
-            slot.reader = Some(context.waker().clone());
+            slot.await_news(context);
             Ok(Poll::Pending)
         })
     }
@@ -166,7 +166,7 @@ impl TunnelStream {
             if let Some(end) = &slot.cut {
                 return Poll::Ready(Inbox::Cut(end.clone()));
             }
-            slot.reader = Some(context.waker().clone());
+            slot.await_news(context);
             Poll::Pending
         })
     }
@@ -204,7 +204,7 @@ impl TunnelStream {
                 }
                 Room::Full
             };
-            slot.writer = Some(context.waker().clone());
+            slot.await_room(context);
             Ok(room)
         })?;
         if room == Room::WindowClosed {
@@ -266,7 +266,7 @@ impl TunnelStream {
         self.with(|_, slot| match &slot.cut {
             Some(end) => Poll::Ready(end.clone()),
             None => {
-                slot.reader = Some(context.waker().clone());
+                slot.await_news(context);
                 Poll::Pending
             }
         })
