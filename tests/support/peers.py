@@ -162,10 +162,22 @@ class Peer:
         self._tls.settimeout(1)
         with suppress(OSError):  # the node need not answer in kind
             self._tls.unwrap()
-        self._tls.close()
+        self._parts()
 
     def hangs_up(self) -> None:
         """FIN without close_notify."""
+        self._parts()
+
+    def _parts(self) -> None:
+        """FIN behind all that was said, and hear the node out.
+
+        Closing over bytes that were not read would be a RST, which throws away what Nagle's rule still holds back.
+        """
+        self._tls.settimeout(1)
+        with suppress(OSError):  # the node may have gone
+            self._tls.shutdown(socket.SHUT_WR)
+            while self._tls.recv(1 << 16):
+                pass
         self._tls.close()
 
     def babbles(self) -> None:
