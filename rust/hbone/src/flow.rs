@@ -61,7 +61,7 @@ impl SendWindow {
 /// size = available  the peer may send it
 ///      + (bytes of a frame that is just arriving)
 ///      + held       handed to the application, not released yet
-///      + returned   released, not told to the peer yet (told in steps of half a window)
+///      + returned   released, not told to the peer yet (told in steps of an eighth)
 /// ```
 /// A window that is made smaller, for a while or for good, is so by what is not told.
 #[derive(Clone, Debug)]
@@ -143,15 +143,20 @@ impl ReceiveWindow {
     }
 
     fn due(&mut self, growth: &mut Growth, pace: &Pace) -> Option<u32> {
-        let size = if pace.is_contested() {
-            self.size.min(CONTESTED)
+        // What the window was made smaller by is never told: forget it.
+        let untold = (i64::from(self.size) - self.available - i64::from(self.held)).max(0);
+        self.returned = self.returned.min(u32::try_from(untold).unwrap_or(u32::MAX));
+        // Steps of less than an eighth of a window would be a frame for each small read. Half a window would be enough for
+        // the frames, but records do not divide it: a sender far away would have half a window for each round trip.
+        let (size, step) = if pace.is_contested() {
+            let size = self.size.min(CONTESTED);
+            (size, size / 2)
         } else {
-            self.size
+            (self.size, self.size / 8)
         };
-        // Half a window before WINDOW_UPDATE: smaller steps send a frame per read.
         let room = i64::from(size) - self.available - i64::from(self.held);
         let told = i64::from(self.returned).min(room);
-        if told <= 0 || told < i64::from(size / 2) {
+        if told <= 0 || told < i64::from(step) {
             return None;
         }
         // At most `returned`, by the line above.
@@ -194,9 +199,10 @@ impl ReceiveWindow {
         if self.is_on_trial(rate, growth, pace) {
             return 0;
         }
-        let window_took = took * u64::from(self.size) / u64::from(drained);
+        let window_took = took.saturating_mul(u64::from(self.size)) / u64::from(drained);
         // Held back by the window it takes a round trip to drain one; a quarter more for what else takes time.
-        let held_back = pace.round_trip() > 0 && window_took * 4 <= pace.round_trip() * 5;
+        let held_back = pace.round_trip() > 0
+            && window_took.saturating_mul(4) <= pace.round_trip().saturating_mul(5);
         let bulk = self.size < BULK && window_took <= BULK_TIME;
         // Credit is told when half of it was taken: of the other half, most should be on its way, not here.
         let behind = self.held > self.size / 4;

@@ -101,10 +101,13 @@ impl Connection {
             return self.spend(Flood::Ping, 1);
         };
         self.pings.remove(at);
-        self.budgets.worked(Work::Heartbeat);
         if echo == PROBE {
+            // Not a heartbeat: these come every second, and budgets are refilled for what ten seconds may bring.
             self.pace.answered();
-        } else if echo == FAREWELL && self.leaving == Leaving::Announced {
+            return Ok(());
+        }
+        self.budgets.worked(Work::Heartbeat);
+        if echo == FAREWELL && self.leaving == Leaving::Announced {
             self.leave(ErrorCode::NoError, "");
         } else {
             self.events.push_back(Event::Pong { payload: echo });

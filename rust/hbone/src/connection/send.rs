@@ -140,8 +140,8 @@ impl Connection {
             .answer(|out| frame::rst_stream(out, stream.0, code));
     }
 
-    /// The application is done with `n` bytes it was given on this stream; the peer hears of it in steps of half a
-    /// window. Nothing happens if the stream is gone.
+    /// The application is done with `n` bytes it was given on this stream; the peer hears of it in steps of an eighth of
+    /// the window. Nothing happens if the stream is gone.
     pub fn release(&mut self, stream: StreamId, n: usize) {
         let bytes = u32::try_from(n).unwrap_or(u32::MAX);
         if let Some(entry) = self.streams.get_mut(stream.0)

@@ -75,7 +75,11 @@ pub(crate) async fn copy(
                 Err(failed) => {
                     // What the failed side had said before is still on its way the other direction.
                     if failed.writing && !received {
-                        let _ = timeout(PATIENCE, receiving).await;
+                        tokio::select! {
+                            biased;
+                            error = &mut cut => return RelayEnd::Cut(error),
+                            _ = timeout(PATIENCE, receiving) => {}
+                        }
                     }
                     return failed.end;
                 }
@@ -84,7 +88,11 @@ pub(crate) async fn copy(
                 Ok(()) => received = true,
                 Err(failed) => {
                     if failed.writing && !sent {
-                        let _ = timeout(PATIENCE, sending).await;
+                        tokio::select! {
+                            biased;
+                            error = &mut cut => return RelayEnd::Cut(error),
+                            _ = timeout(PATIENCE, sending) => {}
+                        }
                     }
                     return failed.end;
                 }

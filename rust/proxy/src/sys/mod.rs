@@ -23,7 +23,9 @@ pub use dial::{DialSocket, socket_for_dial};
 pub use event_fd::EventFd;
 pub use listen::{ListenOptions, Listener, ReusePort, listen, listen_group};
 pub use original_destination::{OriginalAddress, original_destination};
-pub use probe::{abort_on_close, finish_on_close, peer_reset, unread_bytes, unsent_bytes};
+pub use probe::{
+    abort_on_close, finish_on_close, peer_hung_up, peer_reset, unread_bytes, unsent_bytes,
+};
 pub use process::{
     DescriptorLimit, max_fds, open_fds, raise_nofile_limit, resident_memory, resident_memory_peak,
     touches_reserve,

@@ -26,14 +26,26 @@ pub fn finish_on_close(socket: &impl AsFd) -> io::Result<()> {
 /// stays pending: the next read or write reports it.
 #[must_use]
 pub fn peer_reset(socket: &impl AsFd) -> bool {
+    polled(socket, 0) & libc::POLLERR != 0 // always reported
+}
+
+/// Whether the peer has said that nothing more comes, or is gone, although what it sent may not be read yet.
+#[must_use]
+pub fn peer_hung_up(socket: &impl AsFd) -> bool {
+    let over = libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR;
+    polled(socket, libc::POLLRDHUP) & over != 0
+}
+
+/// What of `events` is the case now.
+fn polled(socket: &impl AsFd, events: libc::c_short) -> libc::c_short {
     let mut poll = libc::pollfd {
         fd: socket.as_fd().as_raw_fd(),
-        events: 0, // POLLERR and POLLHUP are always reported
+        events,
         revents: 0,
     };
     // SAFETY: `poll` is one valid pollfd for the length given, and the borrow keeps the descriptor open.
     let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
-    ready > 0 && poll.revents & libc::POLLERR != 0
+    if ready > 0 { poll.revents } else { 0 }
 }
 
 /// Bytes written but not yet acknowledged by the peer (SIOCOUTQ).

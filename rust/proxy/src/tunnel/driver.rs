@@ -49,6 +49,8 @@ struct Deadlines {
     /// When the next PING goes out, or, while one is under way, when its answer is overdue.
     ping: Instant,
     awaiting_pong: bool,
+    /// Since when the tunnel is not read, as far as was seen.
+    paused: Option<Instant>,
     /// Since when the peer owes the rest of what it began to say.
     incomplete: Option<Instant>,
     /// The phase for which the alarm was set.
@@ -217,12 +219,14 @@ impl State {
         socket: &TcpStream,
         turn: &mut Turn,
     ) -> Result<(), TunnelEnd> {
-        self.paused = held::is_exhausted() && self.is_holding();
-        if self.paused {
-            held::wait(context.waker());
-            return Ok(());
-        }
         for _ in 0..READS_PER_TURN {
+            let over = held::is_exhausted() && self.is_holding();
+            // A peer that is gone brings no more than what is in the socket, and must be seen to be gone.
+            self.wire.paused = over && !sys::peer_hung_up(socket);
+            if self.wire.paused {
+                held::wait(context.waker());
+                return Ok(());
+            }
             match socket.poll_read_ready(context) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(ready) => ready.map_err(TunnelEnd::Io)?,
@@ -337,6 +341,7 @@ impl Deadlines {
             start,
             ping: start + timeouts.ping_interval,
             awaiting_pong: false,
+            paused: None,
             incomplete: None,
             phase: discriminant(&Phase::Handshake),
             random: Random::new(),
@@ -371,7 +376,12 @@ impl Deadlines {
         }
         let since = self.incomplete.take();
         if state.wire.engine.awaits_rest() {
-            let since = since.unwrap_or(now);
+            // While we do not read it is not the peer who is late.
+            let since = if state.wire.paused {
+                now
+            } else {
+                since.unwrap_or(now)
+            };
             if now >= since + self.timeouts.headers {
                 return Some(TunnelEnd::HeadersTimeout(self.timeouts.headers));
             }
@@ -387,13 +397,11 @@ impl Deadlines {
                 return Some(TunnelEnd::PrefaceTimeout(self.timeouts.preface));
             }
             Phase::Handshake | Phase::Preface | Phase::Ended(_) => return None,
-            Phase::Open if state.paused => {
-                // We do not read, so an answer cannot be seen.
-                self.awaiting_pong = false;
-                self.ping = now + self.timeouts.ping_interval;
+            Phase::Open if state.wire.paused => {
+                self.wait_out(state, now);
                 return None;
             }
-            Phase::Open => {}
+            Phase::Open => self.paused = None,
         }
         if std::mem::take(&mut state.pong) && self.awaiting_pong {
             self.awaiting_pong = false;
@@ -411,5 +419,16 @@ impl Deadlines {
         self.awaiting_pong = true;
         self.ping = now + self.timeouts.ping_timeout;
         None
+    }
+
+    /// We do not read, so an answer to a ping cannot be seen; but no application may stop a worker for ever.
+    fn wait_out(&mut self, state: &mut State, now: Instant) {
+        self.awaiting_pong = false;
+        let since = *self.paused.get_or_insert(now);
+        if now >= since + self.timeouts.ping_timeout {
+            state.shed();
+            self.paused = None;
+        }
+        self.ping = now + self.timeouts.ping_interval.min(self.timeouts.ping_timeout);
     }
 }

@@ -153,6 +153,11 @@ impl Slot {
         }
     }
 
+    /// Whether it would use its turn to send.
+    pub(super) fn wants_room(&self) -> bool {
+        self.awaits_room && self.cut.is_none()
+    }
+
     fn wake(&self) {
         if let Some(task) = &self.task {
             task.wake_by_ref();

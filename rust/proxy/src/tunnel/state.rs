@@ -44,6 +44,9 @@ pub(crate) enum TunnelEnd {
     HeadersTimeout(std::time::Duration),
     #[error("HBONE ping timeout")]
     PingTimeout,
+    /// Of one stream, not of the tunnel.
+    #[error("too much is held for applications that do not read")]
+    Shed,
     /// Our own shutdown reached its deadline.
     #[error("connection failed to drain within the timeout")]
     Drained,
@@ -96,8 +99,6 @@ pub(super) struct State {
     /// Asked to end at once.
     pub(super) aborting: bool,
     pub(super) pong: bool,
-    /// Not read until the worker holds less for applications that do not read.
-    pub(super) paused: bool,
     pub(super) idle_since: Instant,
 }
 
@@ -110,6 +111,8 @@ pub(super) struct Wire {
     room: VecDeque<StreamId>,
     /// The task that owns the socket.
     pub(super) driver: Option<Waker>,
+    /// Not read until the worker holds less for applications that do not read.
+    pub(super) paused: bool,
     /// Who waits for answers in here.
     pub(super) sharing: Sharing,
     /// When the peer was last heard, microseconds of the tunnel's life.
@@ -128,6 +131,7 @@ impl Tunnel {
                     outgoing: Outgoing::default(),
                     room: VecDeque::new(),
                     driver: None,
+                    paused: false,
                     sharing: Sharing::default(),
                     heard: 0,
                     born: Instant::now(),
@@ -141,7 +145,6 @@ impl Tunnel {
                 established: false,
                 aborting: false,
                 pong: false,
-                paused: false,
                 idle_since: Instant::now(),
             }),
         })
@@ -301,8 +304,10 @@ impl Wire {
         }
     }
 
-    pub(super) fn wait_for_room(&mut self, stream: StreamId) {
+    /// Puts a stream at the end of the queue; true if there are others.
+    pub(super) fn wait_for_room(&mut self, stream: StreamId) -> bool {
         self.room.push_back(stream);
+        self.room.len() > 1
     }
 }
 
@@ -403,8 +408,10 @@ impl State {
             };
             if let Some(slot) = self.slots.get_mut(&stream) {
                 slot.queued = false;
-                slot.wake_writer();
-                break;
+                if slot.wants_room() {
+                    slot.wake_writer();
+                    break;
+                }
             }
         }
     }
@@ -412,6 +419,21 @@ impl State {
     /// Whether applications here do not take what came for them.
     pub(super) fn is_holding(&self) -> bool {
         self.slots.values().any(|slot| slot.held.len() > 0)
+    }
+
+    /// Cuts the stream that most is held for: its application has not read for so long that the worker's other tunnels
+    /// suffer.
+    pub(super) fn shed(&mut self) {
+        let Some((&stream, slot)) = self
+            .slots
+            .iter_mut()
+            .max_by_key(|(_, slot)| slot.held.len())
+        else {
+            return;
+        };
+        slot.held.clear();
+        slot.cut(StreamEnd::Lost(Rc::new(TunnelEnd::Shed)));
+        self.wire.engine.reset(stream, hbone::ErrorCode::Cancel);
     }
 
     fn wake_watchers(&mut self) {

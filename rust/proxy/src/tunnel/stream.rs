@@ -180,7 +180,8 @@ impl TunnelStream {
             let gone = slot.write_held()?;
             wire.tell_time();
             wire.engine.release(self.id, gone);
-            if !wire.engine.output().is_empty() {
+            let paused_for_nothing = wire.paused && slot.held.len() == 0;
+            if !wire.engine.output().is_empty() || paused_for_nothing {
                 wire.wake_driver();
             }
             Ok(())
@@ -189,6 +190,7 @@ impl TunnelStream {
 
     /// Whether payload may be sent now. If not, `context` is woken when that changes.
     pub(crate) fn poll_room(&self, context: &Context<'_>) -> Result<Room, StreamEnd> {
+        let mut pass_on = false;
         let room = self.with(|wire, slot| {
             if let Some(end) = &slot.cut {
                 return Err(end.clone());
@@ -200,14 +202,14 @@ impl TunnelStream {
             } else {
                 if !slot.queued {
                     slot.queued = true;
-                    wire.wait_for_room(self.id);
+                    pass_on = wire.wait_for_room(self.id);
                 }
                 Room::Full
             };
             slot.await_room(context);
             Ok(room)
         })?;
-        if room == Room::WindowClosed {
+        if room == Room::WindowClosed || pass_on {
             // It may have been this stream's turn.
             self.tunnel.state.borrow_mut().grant_room();
         }
@@ -232,9 +234,12 @@ impl TunnelStream {
                 Ok(n)
             }
             Err(FillError::Read(error)) => Err(SendError::Source(error)),
-            Err(FillError::Tls(error)) => Err(SendError::Stream(StreamEnd::Lost(Rc::new(
-                TunnelEnd::Tls(error),
-            )))),
+            Err(FillError::Tls(error)) => {
+                // The driver finds the same and ends the tunnel.
+                state.wire.wake_driver();
+                let end = TunnelEnd::Tls(error);
+                Err(SendError::Stream(StreamEnd::Lost(Rc::new(end))))
+            }
             Err(FillError::Frame(())) => {
                 let cut = state.slots.get(&self.id).and_then(|slot| slot.cut.clone());
                 let end = cut.unwrap_or(StreamEnd::Reset(ErrorCode::StreamClosed));
@@ -353,10 +358,8 @@ const TURN: usize = 32 * 1024;
 impl Drop for TunnelStream {
     fn drop(&mut self) {
         let mut state = self.tunnel.state.borrow_mut();
-        if let Some(mut slot) = state.slots.remove(&self.id) {
-            let undelivered = slot.held.clear();
-            state.wire.engine.release(self.id, undelivered);
-        }
+        // No credit for what was not delivered: a stream that is reset needs none, and one that has ended neither.
+        state.slots.remove(&self.id);
         // Nothing happens to a stream that both sides have finished.
         state.wire.engine.reset(self.id, ErrorCode::Cancel);
         // It may have been its turn.
