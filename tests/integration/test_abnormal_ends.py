@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import h2.events
 import pytest
 from h2.errors import ErrorCodes
 
@@ -298,6 +299,25 @@ def test_bytes_before_a_break_arrive_before_the_reset(scripted_server: Scripted,
         scripted_server.node.access.wait_for(
             "connection complete", src_addr=as_text(client.socket.getsockname())
         )
+        assert client.hears() == Heard(BEGINNING, RESET)
+
+
+def test_answer_and_its_break_in_one_record_reach_a_client_that_had_finished(
+    scripted_server: Scripted,
+) -> None:
+    """The relay has not begun when the stream is over, and there is nothing left to send."""
+    with ExitStack() as stack:
+        assert scripted_server.listener is not None
+        client = scripted_server.application.adopts(
+            direct(scripted_server.node.forwards[scripted_server.target])
+        )
+        client.says(b"question").finishes()
+        peer = stack.enter_context(Peer.accepts(scripted_server.listener, scripted_server.tls))
+        stream = peer.takes_request(status=None)
+        assert peer.waits_for(h2.events.DataReceived).data == b"question"
+        peer.h2.send_headers(stream, [(":status", "200")])
+        peer.h2.send_data(stream, BEGINNING)
+        peer.resets(stream, ErrorCodes.CANCEL)
         assert client.hears() == Heard(BEGINNING, RESET)
 
 

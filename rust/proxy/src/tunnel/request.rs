@@ -67,10 +67,11 @@ async fn agreed(stream: &TunnelStream, first: &FirstFlight) -> Result<u16, Strea
             Some(200) | None => {}
             Some(other) => return Poll::Ready(Ok(other)),
         }
-        let all_sent = first.poll_send(stream, &mut sent, context)?;
-        match (all_sent, status) {
-            (Poll::Ready(()), Some(status)) => Poll::Ready(Ok(status)),
-            _ => Poll::Pending,
+        match (first.poll_send(stream, &mut sent, context), status) {
+            // Cut right behind the answer: the relay delivers what came before the cut, and finds it, too.
+            (Poll::Ready(Ok(()) | Err(_)), Some(status)) => Poll::Ready(Ok(status)),
+            (Poll::Ready(Err(end)), None) => Poll::Ready(Err(end)),
+            (Poll::Ready(Ok(())) | Poll::Pending, _) => Poll::Pending,
         }
     })
     .await
