@@ -171,7 +171,7 @@ impl Talk {
         self.openssl.wait_for(|said| said.contains(line));
     }
 
-    fn keys_change_as_often_as_either_likes(mut self) {
+    fn keys_change_as_often_as_either_likes(&mut self) {
         self.hear("a first line, behind the tickets if there are any");
         self.say("and an answer");
         for (round, command) in ["K", "k", "K", "K", "k"].into_iter().enumerate() {
@@ -185,7 +185,10 @@ impl Talk {
             self.say(&format!("{number} {}", "x".repeat(90)));
         }
         self.hear("the last words");
-        self.openssl.command("Q");
+    }
+
+    /// OpenSSL's close_notify, sealed with the last of its keys.
+    fn hears_the_end(&mut self) {
         while !self.end.session.peer_closed() {
             self.receive();
         }
@@ -200,13 +203,35 @@ fn plans() -> [RecordPlan; 3] {
 #[test]
 fn a_server_of_openssl_and_we_change_keys() {
     for plan in plans() {
-        Talk::with_server(plan).keys_change_as_often_as_either_likes();
+        let mut talk = Talk::with_server(plan);
+        talk.keys_change_as_often_as_either_likes();
+        // It answers a close_notify with its own, but has none of its own accord (below).
+        talk.end.session.close(&mut talk.end.outbox);
+        talk.send();
+        talk.hears_the_end();
     }
 }
 
 #[test]
 fn a_client_of_openssl_and_we_change_keys() {
     for plan in plans() {
-        Talk::with_client(plan).keys_change_as_often_as_either_likes();
+        let mut talk = Talk::with_client(plan);
+        talk.keys_change_as_often_as_either_likes();
+        talk.openssl.command("Q");
+        talk.hears_the_end();
+    }
+}
+
+/// Its command "Q" closes the socket first and then has nowhere to write the close_notify to.
+#[test]
+fn a_server_of_openssl_that_quits_has_cut_the_line() {
+    for plan in plans() {
+        let mut talk = Talk::with_server(plan);
+        talk.hear("half of what there was to say");
+        talk.openssl.command("Q");
+        let mut bytes = [0; 4096];
+        assert_eq!(talk.socket.read(&mut bytes).unwrap(), 0);
+        assert!(!talk.end.session.peer_closed());
+        assert_eq!(talk.end.session.end_of_input(), Err(TlsError::Truncated));
     }
 }
