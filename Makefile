@@ -59,7 +59,7 @@ demo: $(STAMPS)/built ## two nodes, real traffic, the whole story in a terminal 
 # ---------------------------------------------------------------------------------------------------------------------
 # Tests. Both languages run even if the first one fails; the closing lines count both.
 
-.PHONY: test test-rust test-python test-root test-interop test-slow test-wheel
+.PHONY: test test-rust test-python test-fallback test-root test-interop test-slow test-wheel
 test: $(STAMPS)/built $(STAMPS)/group-test ## Rust and Python tests that need no root
 	@rc=0
 	$(MAKE) test-rust || rc=1
@@ -79,6 +79,13 @@ test-rust: $(STAMPS)/venv ## cargo test of the workspace
 test-python: $(STAMPS)/built $(STAMPS)/group-test ## pytest without the root, interop and slow suites
 	@mkdir -p $(LOGS)
 	$(PYTEST) -m 'not root and not interop and not slow' $(ARGS) 2>&1 | tee $(LOGS)/python.log
+
+# The data path over the record path that is there to fall back on; `make test-python` has it over our own.
+FALLBACK_SUITES := $(addprefix tests/integration/test_, ends.py abnormal_ends.py drain.py refusals.py policy_live.py \
+    stalled_receivers.py relay_load.py h2_differential.py hostile_http2.py)
+test-fallback: $(STAMPS)/built $(STAMPS)/group-test ## what connections live through, with `tls: {records: rustls}`
+	@mkdir -p $(LOGS)
+	$(PYTEST) $(FALLBACK_SUITES) --records rustls -m 'not root and not interop and not slow' $(ARGS) 2>&1 | tee $(LOGS)/fallback.log
 
 test-root: $(STAMPS)/built $(STAMPS)/group-test ## tests in network namespaces; fails, never skips, without root
 	@[ "$$(id -u)" = 0 ] || { echo "make test-root needs root: it makes network namespaces and iptables rules" >&2; exit 1; }

@@ -4,7 +4,8 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-steps=(lint test test-root test-interop test-wheel demo "fuzz SECONDS=20" bench-smoke gates docs)
+steps=(lint test test-fallback test-root test-interop test-wheel demo "fuzz SECONDS=20" bench-smoke gates
+    bench-macro-smoke docs)
 failed=()
 report=
 mkdir -p target/logs
@@ -22,7 +23,7 @@ done
 echo "=== summary"
 printf '%s' "$report"
 logs=()
-for name in rust python root interop wheel bench; do
+for name in rust python fallback root interop wheel bench; do
     [ ! -f "target/logs/$name.log" ] || logs+=("target/logs/$name.log")
 done
 .venv/bin/python tools/summary.py "${logs[@]}" || failed+=(summary)

@@ -44,6 +44,8 @@ CRASHES = re.compile(
 )
 
 EMPTY: Mapping[str, str] = MappingProxyType({})
+# What a run of the tests gives every node that does not say otherwise (`--records`, conftest.py).
+EVERY_NODE: dict[str, dict[str, str]] = {}
 
 Address = tuple[str, int]
 Fields = dict[str, Any]
@@ -191,6 +193,7 @@ class Node:
             "ca": {"directory": str(mesh.folder / ca), "leafLifetime": leaf_lifetime},
             "accessLog": {"format": "json"},
             "drain": drain,
+            **EVERY_NODE,
             **more,
         }
         self.file = mesh.folder / f"{workload}.yaml"
