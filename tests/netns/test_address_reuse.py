@@ -68,7 +68,8 @@ def test_a_running_connection_does_not_move_to_the_new_owner(pods: Pods) -> None
 
 def reuse(pods: Pods) -> tuple[Pod, Pod, Pod]:
     """Client, server, and who will have the server's address."""
-    client = pods.add("client", deadlines=QUICK_PING)
+    # One worker: its pool is the only one, so the next connection takes the tunnel of the first.
+    client = pods.add("client", deadlines=QUICK_PING, workers=1)
     return client, pods.add("server"), pods.add("thief")
 
 
