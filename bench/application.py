@@ -1,4 +1,4 @@
-"""The application at the far end: `python -m bench.application HOST`, prints `ready HOST:PORT`.
+"""The application at the far end: `python -m bench.application HOST [PORT]`, prints `ready HOST:PORT`.
 
 The first byte of a connection says what it wants, so that one process serves every workload:
 
@@ -98,7 +98,8 @@ def _take(connection: socket.socket, size: int) -> None:
 
 def main() -> None:
     """Listen and serve."""
-    listener = socket.create_server((sys.argv[1], 0), backlog=4096)
+    wanted = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    listener = socket.create_server((sys.argv[1], wanted), backlog=4096)
     host, port = listener.getsockname()
     print(f"ready {host}:{port}", flush=True)
     serve(listener)

@@ -112,7 +112,7 @@ def running(plan: Plan) -> Iterator[Runner]:
             say(f"this kernel refuses {refusal}")
         authority = Authority()
         (folder / "root.pem").write_bytes(authority.root)
-        sides = [lambda side=side: side.call(_listen) for side in (bed.near, bed.far)]
+        sides = [lambda side=side: side.call(listen) for side in (bed.near, bed.far)]
         stack.enter_context(ca.serving(authority, mesh.TOKEN, folder / "ca", sides))
         load = Load(program=plan.program, bed=bed)
         stack.enter_context(load.server())
@@ -126,7 +126,8 @@ def running(plan: Plan) -> Iterator[Runner]:
         yield Runner(plan=plan, site=site, load=load, folder=folder)
 
 
-def _listen() -> socket.socket:
+def listen() -> socket.socket:
+    """The CA's socket, in the namespace of whoever calls."""
     import socket
 
     listener = socket.create_server(("127.0.0.1", mesh.CA_PORT))
