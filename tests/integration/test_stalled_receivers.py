@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
+import resource
 import socket
 import time
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
@@ -16,11 +18,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.nodes import Address, Mesh, Node, as_text
+from tests.support.nodes import Address, Mesh, Node, as_text, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 KIB, MIB = 1024, 1024 * 1024
 RECEIVERS = 64
@@ -28,6 +32,16 @@ RECEIVERS = 64
 BUDGET = MIB // 2
 BLOB = hashlib.shake_256(b"stalled").digest(MIB)
 PIECE = 64 * KIB
+# What the client says first: a letter and a number.
+HEAD = 3
+# Of the many: more than one tunnel takes (node: pool.maxStreams), so the tunnels are full and a neighbour has another.
+MANY = 1_000
+STREAMS_PER_TUNNEL = 100
+# What a worker may hold for applications (rust/proxy/src/tunnel/held.rs), and what its allocator may need on top.
+HELD = 64 * MIB
+SLACK = HELD // 4
+# Of a node's own for each connection, whatever it holds for it.
+OWN = 16 * KIB
 # No byte has moved anywhere for this long: everything on the way is full.
 STILL = 0.5
 
@@ -64,8 +78,9 @@ class Server:
     async def serves(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """`S` and a number: send without end. `E`: echo."""
         try:
-            kind, number = await reader.readexactly(2)
-            if kind == ord("S"):
+            head = await reader.readexactly(HEAD)
+            number = int.from_bytes(head[1:], "big")
+            if head[:1] == b"S":
                 self.senders[number] = Sender(self.finish)
                 await self.senders[number].run(writer)
                 return
@@ -74,6 +89,8 @@ class Server:
                 await writer.drain()
             writer.close()
             await writer.wait_closed()
+        except ConnectionResetError:
+            pass  # a client that had enough; one that had not misses bytes, and says so
         finally:
             writer.transport.abort()  # a failure leaves nothing open
 
@@ -99,7 +116,7 @@ class Receiver:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * KIB)
         loop = asyncio.get_running_loop()
         await loop.sock_connect(connection, way_in)
-        await loop.sock_sendall(connection, b"S" + bytes([number]))
+        await loop.sock_sendall(connection, b"S" + number.to_bytes(HEAD - 1, "big"))
         return cls(connection, hashlib.sha256())
 
     async def takes(self, count: int | None) -> int:
@@ -171,6 +188,79 @@ async def _story(near: Node, far: Node, address: Address, taken: int) -> None:
             assert receiver.hash.digest() == sender.hash.digest()
 
 
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """Enough of them for both ends of the many, here and in the nodes to come."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8 * MANY)), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_thousand_receivers_that_never_read_stay_within_the_worker_s_budget(
+    many_descriptors: None, nodes: tuple[Node, Node, Address]
+) -> None:
+    log.info("%s", asyncio.run(_many(*nodes)))  # -o log_cli=true -o log_cli_level=INFO
+
+
+async def _many(near: Node, far: Node, address: Address) -> str:
+    server = Server()
+    way_in = near.forwards[as_text(address)]
+    async with AsyncExitStack() as stack:
+        # Small: what the kernel holds for the server would only make the test longer.
+        listener = socket.create_server(address, backlog=1024)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * KIB)
+        await stack.enter_async_context(await asyncio.start_server(server.serves, sock=listener))
+        warm = await _echo(way_in, 4 * MIB)
+        before = [node.resident() for node in (near, far)]
+
+        receivers = [await Receiver.begins(way_in, number) for number in range(MANY)]
+        for receiver in receivers:
+            stack.callback(receiver.connection.close)
+        await _all_is_still(server)
+        assert len(server.senders) == MANY
+        held = [node.resident() - was for node, was in zip((near, far), before, strict=True)]
+        figures = ", ".join(f"{part / MIB:.1f} MiB" for part in held)
+        told = f"{MANY} stalled receivers: near and far hold {figures}"
+        told += (
+            f", {sum(held) / MANY / KIB:.1f} KiB for each; {server.sent / MIB:.0f} MiB were taken"
+        )
+        assert held[0] < HELD + SLACK + MANY * OWN, told
+        assert held[1] < SLACK + MANY * OWN, told
+
+        # Full tunnels are stalled, and a neighbour's is not.
+        beside = await _echo(way_in, 4 * MIB)
+        trip = await _round_trip(way_in)
+        told += f"; beside them {beside:.0f} MiB/s and {trip * 1e3:.2f} ms, alone {warm:.0f} MiB/s"
+        tunnels = near.metrics().total("ztunnel_tunnels_open", side="outbound")
+        assert tunnels == MANY / STREAMS_PER_TUNNEL + 1, told
+        assert beside > min(warm / 5, 5), told
+        assert trip < 0.1, told
+
+        for receiver in receivers:
+            receiver.connection.close()
+        for node, was in zip((near, far), before, strict=True):
+            await asyncio.to_thread(_is_back, node, was)
+        left = [node.resident() - was for node, was in zip((near, far), before, strict=True)]
+        told += f"; after their end {', '.join(f'{part / MIB:.1f} MiB' for part in left)} are left"
+        return told
+
+
+def _is_back(node: Node, before: int) -> None:
+    """All connections have ended, and what was held for them went back to the machine."""
+    eventually(
+        lambda: node.metrics().total("istio_tcp_sockets_open") == 0,
+        f"{node.workload} has ended its connections",
+        within=30,
+    )
+    eventually(
+        lambda: node.resident() - before < MANY * OWN,
+        f"{node.workload} has given memory back",
+    )
+
+
 async def _all_is_still(server: Server) -> None:
     """Until no sender has found room for a while."""
     loop = asyncio.get_running_loop()
@@ -218,7 +308,7 @@ async def _connection(
     """A connection to the echo."""
     reader, writer = await asyncio.open_connection(*way_in)
     try:
-        writer.write(b"E\0")
+        writer.write(b"E".ljust(HEAD, b"\0"))
         yield reader, writer
     finally:
         writer.transport.abort()
