@@ -250,15 +250,19 @@ async def _many(near: Node, far: Node, address: Address) -> str:
 
 def _is_back(node: Node, before: int) -> None:
     """All connections have ended, and what was held for them went back to the machine."""
-    eventually(
-        lambda: node.metrics().total("istio_tcp_sockets_open") == 0,
-        f"{node.workload} has ended its connections",
-        within=30,
-    )
+    eventually(lambda: _running(node) == 0, f"{node.workload} has ended its connections", within=30)
     eventually(
         lambda: node.resident() - before < MANY * OWN,
         f"{node.workload} has given memory back",
     )
+
+
+def _running(node: Node) -> float:
+    metrics = node.metrics()
+    opened, closed = (
+        metrics.total(f"istio_tcp_connections_{what}_total") for what in ("opened", "closed")
+    )
+    return opened - closed
 
 
 async def _all_is_still(server: Server) -> None:
