@@ -200,9 +200,8 @@ impl ReceiveWindow {
             return 0;
         }
         let window_took = took.saturating_mul(u64::from(self.size)) / u64::from(drained);
-        // Held back by the window it takes a round trip to drain one; a quarter more for what else takes time.
-        let held_back = pace.round_trip() > 0
-            && window_took.saturating_mul(4) <= pace.round_trip().saturating_mul(5);
+        // Held back by the window it takes a round trip to drain one, and as much again where processors are busy.
+        let held_back = pace.round_trip() > 0 && window_took <= pace.round_trip().saturating_mul(2);
         let bulk = self.size < BULK && window_took <= BULK_TIME;
         // Credit is told when half of it was taken: of the other half, most should be on its way, not here.
         let behind = self.held > self.size / 4;

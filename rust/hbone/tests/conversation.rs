@@ -91,7 +91,11 @@ fn a_reader_that_stalls_closes_its_window_and_no_other() {
     let theirs = pair.server.id(stalled.value());
     pair.server.engine.release(theirs, 32_767);
     pair.run();
-    assert_eq!(pair.client.news(), [], "an eighth of a window before WINDOW_UPDATE");
+    assert_eq!(
+        pair.client.news(),
+        [],
+        "an eighth of a window before WINDOW_UPDATE"
+    );
     pair.server.engine.release(theirs, 1);
     pair.run();
     assert_eq!(pair.client.news(), [Heard::Sendable(Some(stalled.value()))]);

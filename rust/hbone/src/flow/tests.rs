@@ -100,7 +100,12 @@ fn a_window_grows_to_what_the_distance_asks_for() {
     ] {
         let mut window = ReceiveWindow::new(BULK, MAX_WINDOW);
         drain(&mut window, round_trip, speed, &mut plenty());
-        assert_eq!(window.size, times * BULK, "{round_trip} {speed}");
+        // It may be trying whether more would help.
+        let settled = match window.trial {
+            Trial::Grown { .. } | Trial::Counts { .. } => window.size / 2,
+            Trial::None | Trial::Failed { .. } => window.size,
+        };
+        assert_eq!(settled, times * BULK, "{round_trip} {speed}");
     }
 }
 
