@@ -327,6 +327,8 @@ def test_a_client_keeps_to_a_small_window(client: Client, spelling: Spelling, wi
     with client.tunnel(spelling, initial_window_size=window) as peer:
         stream = next_request(peer)
         answer(peer, stream)
+        # Until it has heard our SETTINGS, a client may send as much as RFC 9113 gives every stream (§6.9.2).
+        peer.listen_until(lambda: peer.settings_acknowledged)
         with threaded(partial(say_and_finish, application, data)):
             peer.until_ended(stream)
         assert peer.heard[stream].data == data
