@@ -220,7 +220,7 @@ impl State {
         turn: &mut Turn,
     ) -> Result<(), TunnelEnd> {
         for _ in 0..READS_PER_TURN {
-            let over = held::is_exhausted() && self.is_holding();
+            let over = held::is_exhausted() && self.is_holding_much();
             // A peer that is gone brings no more than what is in the socket, and must be seen to be gone.
             self.wire.paused = over && !sys::peer_hung_up(socket);
             if self.wire.paused {

@@ -1,7 +1,7 @@
 //! Bytes that were received for an application which has not taken them yet.
 //!
 //! Each stream's are bounded by the window that its peer was given; all of a worker's together by [`BUDGET`], past which
-//! tunnels that hold something are read no further until applications have taken enough (`driver.rs`).
+//! tunnels that hold more than [`SHARE`] are read no further until applications have taken enough (`driver.rs`).
 
 use std::cell::{Cell, RefCell};
 use std::task::Waker;
@@ -9,6 +9,9 @@ use std::task::Waker;
 /// What a worker may hold, bytes. Several hundred streams that stall at their first window, or sixteen that had earned
 /// the largest: beyond that a node's memory is worth more than the tunnels of those who do not read.
 pub(super) const BUDGET: usize = 64 * 1024 * 1024;
+
+/// What a tunnel may hold even then.
+pub(super) const SHARE: usize = 128 * 1024;
 
 thread_local! {
     static TOTAL: Cell<usize> = const { Cell::new(0) };

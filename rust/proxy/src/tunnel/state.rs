@@ -14,6 +14,7 @@ use std::time::Instant;
 use hbone::{Connection, Event, RequestHead, StreamId, StreamMap};
 use mesh::identity::Identity;
 
+use super::held;
 use super::outgoing::{self, Outgoing};
 use super::sharing::Sharing;
 use super::slot::{Slot, StreamEnd};
@@ -416,9 +417,11 @@ impl State {
         }
     }
 
-    /// Whether applications here do not take what came for them.
-    pub(super) fn is_holding(&self) -> bool {
-        self.slots.values().any(|slot| slot.held.len() > 0)
+    /// Whether applications here are part of the trouble when the worker holds too much. One that is only a little behind
+    /// is not: its tunnel would stop and go with every read.
+    pub(super) fn is_holding_much(&self) -> bool {
+        let held: usize = self.slots.values().map(|slot| slot.held.len()).sum();
+        held > held::SHARE
     }
 
     /// Cuts the stream that most is held for: its application has not read for so long that the worker's other tunnels

@@ -180,8 +180,8 @@ impl TunnelStream {
             let gone = slot.write_held()?;
             wire.tell_time();
             wire.engine.release(self.id, gone);
-            let paused_for_nothing = wire.paused && slot.held.len() == 0;
-            if !wire.engine.output().is_empty() || paused_for_nothing {
+            // A paused tunnel may have little left now.
+            if !wire.engine.output().is_empty() || wire.paused {
                 wire.wake_driver();
             }
             Ok(())
