@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from bench.workloads import Address
 
 ROOT = Path(__file__).resolve().parent.parent
-NEAR, FAR = "127.0.0.1", "127.0.0.2"
+# Not 127.0.0.1, which every connection over loopback leaves from: one of them could have a port that was free just now.
+NEAR, FAR = "127.0.0.3", "127.0.0.2"
 START_DEADLINE = 20.0
 ZTUNNEL = Path(sys.executable).with_name("ztunnel")
 
