@@ -19,7 +19,7 @@ pub enum Value<'a> {
     /// Whole milliseconds with their unit, quoted in both.
     Milliseconds(Duration),
     Number(u64),
-    /// Fields that [`render`] has made; their name is not looked at.
+    /// Fields that `render` has made; their name is not looked at.
     Rendered(&'a str),
     /// Quoted and escaped in both.
     Text(&'a str),
