@@ -143,9 +143,6 @@ impl ReceiveWindow {
     }
 
     fn due(&mut self, growth: &mut Growth, pace: &Pace) -> Option<u32> {
-        // What the window was made smaller by is never told: forget it.
-        let untold = (i64::from(self.size) - self.available - i64::from(self.held)).max(0);
-        self.returned = self.returned.min(u32::try_from(untold).unwrap_or(u32::MAX));
         // Steps of less than an eighth of a window would be a frame for each small read. Half a window would be enough for
         // the frames, but records do not divide it: a sender far away would have half a window for each round trip.
         let (size, step) = if pace.is_contested() {
@@ -154,6 +151,13 @@ impl ReceiveWindow {
         } else {
             (self.size, self.size / 8)
         };
+        // Most frames end here.
+        if self.returned < step {
+            return None;
+        }
+        // What the window was made smaller by is never told: forget it.
+        let untold = (i64::from(self.size) - self.available - i64::from(self.held)).max(0);
+        self.returned = self.returned.min(u32::try_from(untold).unwrap_or(u32::MAX));
         let room = i64::from(size) - self.available - i64::from(self.held);
         let told = i64::from(self.returned).min(room);
         if told <= 0 || told < i64::from(step) {
