@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 TOLERANCE = 0.03
 """A share of the baseline. The counts differ by less than a third of it from run to run."""
 
+SLACK = 0.02
+"""Of a call or an allocation, where there is hardly one per unit: three percent of nearly nothing is nothing."""
+
 
 class Change(enum.Enum):
     """What became of a count."""
@@ -66,9 +69,10 @@ def _change(baseline: float | None, counted: float | None) -> Change:
         return Change.NEW
     if counted is None:
         return Change.GONE
-    if counted > baseline * (1 + TOLERANCE):
+    may_differ = max(baseline * TOLERANCE, SLACK)
+    if counted > baseline + may_differ:
         return Change.RISEN
-    if counted < baseline * (1 - TOLERANCE):
+    if counted < baseline - may_differ:
         return Change.FALLEN
     return Change.SAME
 

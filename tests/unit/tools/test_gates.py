@@ -42,6 +42,15 @@ def test_a_rise_of_more_than_three_percent_fails_and_a_fall_is_said(
     assert (verdict.change, verdict.fails) == (change, fails)
 
 
+@pytest.mark.parametrize(
+    ("counted", "change"),
+    [(0.0, Change.SAME), (0.028, Change.SAME), (0.03, Change.RISEN), (1.008, Change.RISEN)],
+)
+def test_next_to_nothing_may_differ_by_a_fiftieth_of_one(counted: float, change: Change) -> None:
+    [verdict] = judge({"x": 0.008}, {"x": counted})
+    assert verdict.change is change
+
+
 def test_what_rose_is_said_with_both_numbers() -> None:
     [verdict] = judge({"syscalls per connection": 71}, {"syscalls per connection": 80.5})
     assert all(part in str(verdict) for part in ("syscalls per connection", "71", "80.50", "rose"))
