@@ -156,8 +156,10 @@ impl<'c> Halves<'c> {
                 Err(end) => return Poll::Ready(Step::End(end)),
             }
         }
-        // Before `up`, which fails for the same reason and would not wait for what is held.
-        if let Poll::Ready(end) = self.stream.poll_cut(context) {
+        // Before `up`, which fails for the same reason and would not wait for what is held. Where both sides have said all
+        // they had, the end of the tunnel below changes nothing: a slow application gets the rest in its own time.
+        let complete = self.up_done && self.stream.is_finished();
+        if !complete && let Poll::Ready(end) = self.stream.poll_cut(context) {
             return Poll::Ready(Step::Go(Phase::Delivering(end)));
         }
         if !self.up_done

@@ -139,6 +139,8 @@ async fn tunnelled(
         .connect(&key, &head, session, super::PATIENCE, &FirstFlight::none())
         .await;
     let stream = opened.unwrap_or_else(|error| panic!("{error}"));
+    // It ends with its only stream, as an idle tunnel does some time later.
+    stream.tunnel().close_when_idle();
     spawn_local(async move {
         stream.attach(near.clone(), down);
         let mut halves = Halves::new(&stream, &near, Side::Downstream, &up);
@@ -185,6 +187,34 @@ fn a_fin_arrives_as_a_fin_and_the_other_direction_goes_on() {
                 "{way:?}"
             );
             assert_eq!((joined.up.bytes(), joined.down.bytes()), (8, 10), "{way:?}");
+        });
+    }
+}
+
+#[test]
+fn a_slow_reader_gets_everything_and_a_fin_although_the_tunnel_has_ended() {
+    for way in WAYS {
+        play(async move {
+            let mut joined = join(way).await;
+            // Little room, so that the rest is held by the far end.
+            let small = socket2::SockRef::from(&joined.server);
+            small.set_recv_buffer_size(4096).unwrap();
+            joined.server.shutdown().await.unwrap();
+            let sent = vec![7; 250_000];
+            joined.client.write_all(&sent).await.unwrap();
+            joined.client.shutdown().await.unwrap();
+            assert_eq!(read(&mut joined.client).await, (Vec::new(), Ok(())));
+            if matches!(way, Way::Tunnel) {
+                assert!(matches!(joined.ended.await.unwrap(), RelayEnd::Finished));
+            }
+            // The near end is done, and its tunnel, too.
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            let large = socket2::SockRef::from(&joined.server);
+            large.set_recv_buffer_size(1 << 20).unwrap();
+            let (heard, end) = read(&mut joined.server).await;
+            assert_eq!((heard.len(), end), (sent.len(), Ok(())), "{way:?}");
         });
     }
 }

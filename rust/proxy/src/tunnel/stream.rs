@@ -256,6 +256,11 @@ impl TunnelStream {
         state.wire.wake_driver();
     }
 
+    /// Whether the peer has sent all it had, delivered or not.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.with(|_, slot| slot.finished)
+    }
+
     /// Whether the peer has sent all it had and then asked us to stop: an end, not an abort.
     pub(crate) fn answered_in_full(&self) -> bool {
         self.with(|_, slot| slot.answered_in_full())
