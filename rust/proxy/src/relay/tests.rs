@@ -30,6 +30,8 @@ pub(super) struct Joined {
     /// Ends the relay as policy would.
     pub(super) cut: oneshot::Sender<Error>,
     pub(super) ended: oneshot::Receiver<RelayEnd>,
+    /// The far end of the tunnel has seen it end; an error without one.
+    pub(super) tunnel_ended: oneshot::Receiver<()>,
     pub(super) up: Rc<Flow>,
     pub(super) down: Rc<Flow>,
 }
@@ -60,10 +62,17 @@ async fn cut_by(receiver: oneshot::Receiver<Error>) -> Error {
 }
 
 pub(super) async fn join(way: Way) -> Joined {
+    join_with(way, |_| ()).await
+}
+
+/// With something done to our socket toward the server first.
+async fn join_with(way: Way, prepare: impl FnOnce(&TcpStream)) -> Joined {
     let (client, near) = pair().await;
     let (far, server) = pair().await;
+    prepare(&far);
     let (cut, cutting) = oneshot::channel();
     let (report, ended) = oneshot::channel();
+    let (gone, tunnel_ended) = oneshot::channel();
     let (up, down) = (Flow::unheard(), Flow::unheard());
     let flows = (up.clone(), down.clone());
     let (near, far) = (Rc::new(near), Rc::new(far));
@@ -78,13 +87,14 @@ pub(super) async fn join(way: Way) -> Joined {
                 let _ = report.send(end);
             });
         }
-        Way::Tunnel => tunnelled(near, far, flows, cutting, report).await,
+        Way::Tunnel => tunnelled((near, far), flows, cutting, report, gone).await,
     }
     Joined {
         client,
         server,
         cut,
         ended,
+        tunnel_ended,
         up,
         down,
     }
@@ -92,11 +102,11 @@ pub(super) async fn join(way: Way) -> Joined {
 
 /// Joins the two sockets by a stream between two tunnel ends; the near one reports.
 async fn tunnelled(
-    near: Rc<TcpStream>,
-    far: Rc<TcpStream>,
+    (near, far): (Rc<TcpStream>, Rc<TcpStream>),
     (up, down): (Rc<Flow>, Rc<Flow>),
     cutting: oneshot::Receiver<Error>,
     report: oneshot::Sender<RelayEnd>,
+    gone: oneshot::Sender<()>,
 ) {
     let world = World::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -128,7 +138,8 @@ async fn tunnelled(
                 }
             });
         };
-        serving.serve(socket, session, handle, |_, _| ()).await;
+        let tell = |_: &_, _| drop(gone.send(()));
+        serving.serve(socket, session, handle, tell).await;
     });
     let own = world.authority.certificate(CLIENT);
     let pool = world.pool(10, Duration::from_secs(10));
@@ -195,10 +206,14 @@ fn a_fin_arrives_as_a_fin_and_the_other_direction_goes_on() {
 fn a_slow_reader_gets_everything_and_a_fin_although_the_tunnel_has_ended() {
     for way in WAYS {
         play(async move {
-            let mut joined = join(way).await;
             // Little room, so that the rest is held by the far end.
-            let small = socket2::SockRef::from(&joined.server);
-            small.set_recv_buffer_size(4096).unwrap();
+            let small = |far: &TcpStream| {
+                let far = socket2::SockRef::from(far);
+                far.set_send_buffer_size(4096).unwrap();
+            };
+            let mut joined = join_with(way, small).await;
+            let server = socket2::SockRef::from(&joined.server);
+            server.set_recv_buffer_size(16 * 1024).unwrap();
             joined.server.shutdown().await.unwrap();
             let sent = vec![7; 250_000];
             joined.client.write_all(&sent).await.unwrap();
@@ -207,9 +222,10 @@ fn a_slow_reader_gets_everything_and_a_fin_although_the_tunnel_has_ended() {
             if matches!(way, Way::Tunnel) {
                 assert!(matches!(joined.ended.await.unwrap(), RelayEnd::Finished));
             }
-            // The near end is done, and its tunnel, too.
-            for _ in 0..100 {
-                tokio::task::yield_now().await;
+            // The near end is done, and the tunnel, too.
+            if joined.tunnel_ended.await.is_ok() {
+                // The reader is slower than what a cut stream is given.
+                tokio::time::sleep(super::PATIENCE + Duration::from_millis(200)).await;
             }
             let large = socket2::SockRef::from(&joined.server);
             large.set_recv_buffer_size(1 << 20).unwrap();
