@@ -138,7 +138,9 @@ async fn tunnelled(
                 }
             });
         };
-        let tell = |_: &_, _| drop(gone.send(()));
+        let tell = |_: &_, _| {
+            let _ = gone.send(());
+        };
         serving.serve(socket, session, handle, tell).await;
     });
     let own = world.authority.certificate(CLIENT);
