@@ -263,9 +263,10 @@ impl ReceiveWindow {
 pub(crate) struct Growth(u32);
 
 impl Growth {
-    /// Half of the connection's window: two streams at full size, or many at a little more than they start with.
+    /// A quarter of the connection's window: one stream at full size, five of bulk, or many at a little more than they
+    /// start with. All that a hundred readers may make us hold after they have stopped is in it.
     pub(crate) fn of(connection_window: u32) -> Self {
-        Self(connection_window / 2)
+        Self(connection_window / 4)
     }
 
     pub(crate) fn none() -> Self {

@@ -259,7 +259,7 @@ fn every_byte_of_a_window_is_somewhere() {
 
 #[test]
 fn windows_share_what_they_may_grow_by() {
-    let mut growth = Growth::of(300);
+    let mut growth = Growth::of(600);
     let grow = |window: &mut ReceiveWindow, growth: &mut Growth| {
         drain(window, 10, 1000, growth);
         window.grown()
@@ -269,7 +269,7 @@ fn windows_share_what_they_may_grow_by() {
     assert_eq!(
         grow(&mut first, &mut growth),
         150,
-        "half of the connection's window is there"
+        "a quarter of the connection's window is there"
     );
     assert_eq!(grow(&mut second, &mut growth), 0);
     growth.put_back(first.grown());
