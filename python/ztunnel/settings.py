@@ -117,9 +117,15 @@ class NodeSettings:
     packet_mark: int | None = None
     original_source: bool | None = None
     splice: bool = True
+    """Let the kernel move the bytes of plain connections; off, they are copied."""
     first_flight: bool = True
     """An application's first bytes go right behind the request for its tunnel, without waiting for the answer."""
-    """Let the kernel move the bytes of plain connections; off, they are copied."""
+    response_baggage: bool = True
+    """Say who our workload is in answers, and label connections with what requests say of themselves."""
+    localhost_app_tunnel: bool = True
+    """Deliver to applications that take PROXY headers on the loopback address."""
+    ipv6: bool = True
+    """Whether names may be resolved to IPv6 addresses."""
     pool: tuple[tuple[str, Json], ...] = ()
     """`maxStreams`, `idle`: what is absent has the data plane's default."""
     deadlines: tuple[tuple[str, Json], ...] = ()
@@ -152,6 +158,9 @@ class NodeSettings:
             "originalSource": self.original_source,
             "splice": self.splice,
             "firstFlight": self.first_flight,
+            "responseBaggage": self.response_baggage,
+            "localhostAppTunnel": self.localhost_app_tunnel,
+            "ipv6": self.ipv6,
             "accessLog": {
                 "format": self.access_log.format,
                 "path": str(self.access_log.path) if self.access_log.path else None,
@@ -197,6 +206,9 @@ def read_node(node: Node, report: Report, *, base: Path) -> NodeSettings | None:
             ("originalSource", "original_source"),
             ("splice", "splice"),
             ("firstFlight", "first_flight"),
+            ("responseBaggage", "response_baggage"),
+            ("localhostAppTunnel", "localhost_app_tunnel"),
+            ("ipv6", "ipv6"),
         )
         if key in value
     }
@@ -340,6 +352,9 @@ _NODE = struct(
     Field("originalSource", boolean),
     Field("splice", boolean),
     Field("firstFlight", boolean),
+    Field("responseBaggage", boolean),
+    Field("localhostAppTunnel", boolean),
+    Field("ipv6", boolean),
     Field("pool", struct(Field("maxStreams", _count), Field("idle", _duration(1.0, 86400.0)))),
     Field("deadlines", struct(*(Field(name, _deadline) for name in _DEADLINES))),
     Field(

@@ -51,6 +51,9 @@ def test_the_least_that_a_node_must_be_told_has_defaults_for_the_rest() -> None:
         "originalSource": None,
         "splice": True,
         "firstFlight": True,
+        "responseBaggage": True,
+        "localhostAppTunnel": True,
+        "ipv6": True,
         "accessLog": {"format": "plain", "path": None},
         "logLevel": "info",
     }
@@ -70,6 +73,9 @@ packetMark: 1337
 originalSource: false
 splice: false
 firstFlight: false
+responseBaggage: false
+localhostAppTunnel: false
+ipv6: false
 ca: {directory: /ca, leafLifetime: 20s, trustDomain: a.b}
 accessLog: {format: json, path: logs/access}
 listen: {outbound: "[::1]:15001", inbound: 127.0.0.1:0, inboundPlaintext: 127.0.0.1:15006, socks5: 127.0.0.1:1080, metrics: 127.0.0.1:15020, readiness: 127.0.0.1:15021}
@@ -92,6 +98,9 @@ tls: {records: rustls, aead: aws-lc, keyUpdateAfter: 4194304}
     assert native["originalSource"] is False
     assert native["splice"] is False
     assert native["firstFlight"] is False
+    assert native["responseBaggage"] is False
+    assert native["localhostAppTunnel"] is False
+    assert native["ipv6"] is False
     assert native["accessLog"] == {"format": "json", "path": "/etc/mesh/logs/access"}
     assert native["logLevel"] == "debug"
     assert native["listeners"]["outbound"] == "[::1]:15001"

@@ -17,6 +17,16 @@ mod sum_tree;
 pub(crate) use pools::EndpointSet;
 use pools::Member;
 
+/// What an endpoint is chosen for (`mode` of spec/dataplane.md §10.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To take the connection, or to be a network's gateway: the service must have the port.
+    Traffic,
+    /// To be a waypoint: an application tunnel makes up for a port that the service does not have.
+    #[expect(dead_code, reason = "route asks for it with waypoints")]
+    Waypoint,
+}
+
 /// An endpoint of `service` for a connection of `source` to its `port`, with the endpoint's own port
 /// (spec/dataplane.md §10.4).
 pub(crate) fn choose_endpoint<'a>(
@@ -24,6 +34,7 @@ pub(crate) fn choose_endpoint<'a>(
     service: &'a Service,
     source: &'a Workload,
     port: u16,
+    _purpose: Purpose,
     chance: Chance<'_>,
     listener: Listener<'_>,
 ) -> Option<(&'a Arc<Workload>, u16)> {

@@ -2,7 +2,6 @@
 //!
 //! The same code answers; this file only listens and puts what it heard into a form that can be printed.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -27,12 +26,12 @@ pub struct RouteExplanation {
 /// A [`Route`], with names instead of the things themselves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RouteSummary {
-    /// `hbone` or `passthrough`.
+    /// `hbone`, `double-hbone`, `passthrough` or, before a name is resolved, `resolve`.
     pub kind: &'static str,
-    /// Whom to dial.
-    pub peer: SocketAddr,
+    /// Whom to dial: an address, or the name that leads to it.
+    pub peer: String,
     /// What to ask the peer for, in a tunnel.
-    pub authority: Option<SocketAddr>,
+    pub authority: Option<String>,
     /// Whom the peer's certificate may name, in a tunnel.
     pub expected: Vec<String>,
     /// Uid of the workload at the other end.
@@ -52,11 +51,34 @@ impl From<&Route> for RouteSummary {
                 service,
             } => Self {
                 kind: "hbone",
-                peer: *peer,
-                authority: Some(*authority),
+                peer: peer.to_string(),
+                authority: Some(authority.to_string()),
                 expected: expected.iter().map(ToString::to_string).collect(),
                 workload: Some(Arc::clone(&workload.uid)),
                 service: service.as_ref().map(|service| service.key().to_string()),
+            },
+            Route::DoubleHbone {
+                peer,
+                authority,
+                expected,
+                workload,
+                service,
+                ..
+            } => Self {
+                kind: "double-hbone",
+                peer: peer.to_string(),
+                authority: Some(authority.to_string()),
+                expected: expected.iter().map(ToString::to_string).collect(),
+                workload: Some(Arc::clone(&workload.uid)),
+                service: Some(service.key().to_string()),
+            },
+            Route::Resolve(unresolved) => Self {
+                kind: "resolve",
+                peer: unresolved.hostname().to_owned(),
+                authority: None,
+                expected: Vec::new(),
+                workload: None,
+                service: None,
             },
             Route::Passthrough {
                 destination,
@@ -64,7 +86,7 @@ impl From<&Route> for RouteSummary {
                 service,
             } => Self {
                 kind: "passthrough",
-                peer: *destination,
+                peer: destination.to_string(),
                 authority: None,
                 expected: Vec::new(),
                 workload: workload.as_ref().map(|workload| Arc::clone(&workload.uid)),

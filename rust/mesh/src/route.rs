@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::balance::{LeftOut, choose_endpoint};
+use crate::balance::{LeftOut, Purpose, choose_endpoint};
 use crate::identity::Identity;
 use crate::service::Service;
 use crate::snapshot::MeshSnapshot;
@@ -84,14 +84,31 @@ pub enum Route {
         /// Whom to dial.
         peer: SocketAddr,
         /// What to ask the peer for.
-        authority: SocketAddr,
+        authority: Target,
         /// Whom the peer's certificate may name; never empty.
         expected: Vec<Identity>,
-        /// The workload at the other end.
+        /// The workload at the other end of the tunnel: the destination or its waypoint.
         workload: Arc<Workload>,
         /// The service it was chosen for.
         service: Option<Arc<Service>>,
     },
+    /// Into a tunnel through a tunnel: another network's gateway carries the inner one (§2.3).
+    DoubleHbone {
+        /// The gateway to dial.
+        peer: SocketAddr,
+        /// What to ask the gateway for, and the inner peer again: a service's hostname and port.
+        authority: Target,
+        /// Whom the gateway's certificate may name.
+        expected: Vec<Identity>,
+        /// Whom the inner peer's certificate may name. Empty: nobody can be meant, and the inner handshake must fail.
+        inner_expected: Vec<Identity>,
+        /// The gateway.
+        workload: Arc<Workload>,
+        /// The service it was chosen for.
+        service: Arc<Service>,
+    },
+    /// A name has to be resolved first; [`Unresolved::answered`] goes on from there.
+    Resolve(Box<Unresolved>),
     /// Straight on, as plain TCP.
     Passthrough {
         /// Whom to dial.
@@ -101,6 +118,32 @@ pub enum Route {
         /// The service it was chosen for.
         service: Option<Arc<Service>>,
     },
+}
+
+/// A route that lacks an address: the chosen workload has a hostname instead (§10.7, §10.8).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unresolved {
+    hostname: Arc<str>,
+}
+
+impl Unresolved {
+    /// The name to resolve.
+    #[must_use]
+    pub fn hostname(&self) -> &str {
+        &self.hostname
+    }
+
+    /// The route, now that the name's addresses are known; `choose` as for [`route`].
+    ///
+    /// # Errors
+    /// None of the addresses can be used.
+    pub fn answered(
+        self,
+        _addresses: &[IpAddr],
+        _choose: &mut dyn FnMut(u64) -> u64,
+    ) -> Result<Route, NoRoute> {
+        Err(NoRoute::Unresolved(self.hostname))
+    }
 }
 
 /// Why a connection goes nowhere. Texts with a counterpart upstream are upstream's (spec/dataplane.md §2, §14).
@@ -232,8 +275,16 @@ fn to_service(
     if service.needs_waypoint() {
         return Err(NoRoute::NeedsWaypoint(format!("service {}", service.key())));
     }
-    let (workload, port) = choose_endpoint(mesh, service, facts.source, port, chance, listener)
-        .ok_or_else(|| NoRoute::NoHealthyUpstream(facts.target.clone()))?;
+    let (workload, port) = choose_endpoint(
+        mesh,
+        service,
+        facts.source,
+        port,
+        Purpose::Traffic,
+        chance,
+        listener,
+    )
+    .ok_or_else(|| NoRoute::NoHealthyUpstream(facts.target.clone()))?;
     to_workload(facts, workload, port, Some(service), listener)
 }
 
@@ -260,7 +311,7 @@ fn to_workload(
     Ok(match workload.protocol {
         TunnelProtocol::Hbone => Route::Hbone {
             peer: SocketAddr::new(address, facts.hbone_port),
-            authority: destination,
+            authority: Target::Address(destination),
             expected: expected(&workload, service.as_deref()),
             workload,
             service,

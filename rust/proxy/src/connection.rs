@@ -109,21 +109,36 @@ impl ConnectionRecord {
                 workload,
                 service,
                 ..
-            } => {
-                let authority = Target::Address(*authority);
-                (*peer, Some(workload), service, Some(authority))
-            }
+            } => (
+                *peer,
+                Some(workload),
+                service.as_ref(),
+                Some(authority.clone()),
+            ),
+            Route::DoubleHbone {
+                peer,
+                authority,
+                workload,
+                service,
+                ..
+            } => (
+                *peer,
+                Some(workload),
+                Some(service),
+                Some(authority.clone()),
+            ),
+            Route::Resolve(_) => unreachable!("a name is resolved before a record is opened"),
             Route::Passthrough {
                 destination,
                 workload,
                 service,
-            } => (*destination, workload.as_ref(), service, None),
+            } => (*destination, workload.as_ref(), service.as_ref(), None),
         };
         let pair = pairs.find(&Between {
             direction: Direction::Outbound,
             source: Some(source),
             destination: workload,
-            service: service.as_deref(),
+            service: service.map(|service| &**service),
             tunnelled: hbone_address.is_some(),
             peer: None,
         });

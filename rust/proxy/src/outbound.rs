@@ -224,6 +224,10 @@ impl Connection {
             Route::Passthrough { destination, .. } => {
                 self.dial(*destination).await.map(Upstream::Socket)
             }
+            Route::DoubleHbone { .. } | Route::Resolve(_) => {
+                let text = "no route: not supported yet";
+                Err(Error::new(Stage::Lookup, Side::Local, "no_route", text))
+            }
         }
     }
 

@@ -65,6 +65,15 @@ pub struct Settings {
     /// Send an application's first bytes right behind the CONNECT; off waits for the peer's answer.
     #[serde(default = "yes")]
     pub first_flight: bool,
+    /// Say who our workload is in the answer to a request, and believe who a request says it is, for labels only.
+    #[serde(default = "yes")]
+    pub response_baggage: bool,
+    /// Deliver to applications that take PROXY headers on the loopback address.
+    #[serde(default = "yes")]
+    pub localhost_app_tunnel: bool,
+    /// Whether names may be resolved to IPv6 addresses.
+    #[serde(default = "yes")]
+    pub ipv6: bool,
     /// One line per connection.
     #[serde(default)]
     pub access_log: AccessLog,

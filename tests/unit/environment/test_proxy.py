@@ -78,6 +78,9 @@ def test_the_least_that_a_proxy_must_be_told_has_upstreams_defaults_for_the_rest
         "workers": 2,
         "splice": True,
         "firstFlight": True,
+        "responseBaggage": True,
+        "localhostAppTunnel": True,
+        "ipv6": True,
         "pool": {"maxStreams": 100, "idle": 300.0},
         "http2": {
             "streamWindow": 262144,

@@ -26,7 +26,15 @@ fn chosen(workloads: &[Value], service: &Value) -> (BTreeMap<String, u64>, Vec<S
                 skipped.extend(left_out.lines());
             }
         };
-        let found = choose_endpoint(&mesh, service, &client, 80, &mut chance, &mut listener);
+        let found = choose_endpoint(
+            &mesh,
+            service,
+            &client,
+            80,
+            Purpose::Traffic,
+            &mut chance,
+            &mut listener,
+        );
         if let Some((workload, port)) = found {
             *count.entry(format!("{}:{port}", workload.uid)).or_default() += 1;
         }
@@ -70,7 +78,15 @@ fn the_largest_capacities_do_not_overflow() {
         mesh.service_by_hostname("s.ns", None).unwrap(),
     );
     let mut careless = |_| u64::MAX;
-    let found = choose_endpoint(&mesh, service, &client, 80, &mut careless, &mut |_| {});
+    let found = choose_endpoint(
+        &mesh,
+        service,
+        &client,
+        80,
+        Purpose::Traffic,
+        &mut careless,
+        &mut |_| {},
+    );
     assert_eq!(found.map(|(w, _)| &*w.uid), Some("c"));
 }
 
@@ -278,7 +294,15 @@ mod pools {
                 Step::Chosen(workload, _) => chosen = Some(workload.uid.to_string()),
                 _ => {}
             };
-            let found = choose_endpoint(mesh, service, source, 80, &mut chance, &mut listener);
+            let found = choose_endpoint(
+                mesh,
+                service,
+                source,
+                80,
+                Purpose::Traffic,
+                &mut chance,
+                &mut listener,
+            );
             if let Some(uid) = chosen {
                 let port = found.map_or_else(|| "none".into(), |(_, port)| port.to_string());
                 *weights.entry(format!("{uid}:{port}")).or_default() += 1;

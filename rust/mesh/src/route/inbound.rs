@@ -31,6 +31,8 @@ pub struct InboundFacts<'a> {
 pub struct InboundRoute {
     /// What to dial; also what policy is asked about.
     pub destination: SocketAddr,
+    /// The application wants a PROXY v2 header in front of the bytes, with this address as its destination (§3.8).
+    pub header: Option<SocketAddr>,
     /// The services that may have been meant; [`guess_service`] picks one for metrics.
     pub candidates: Vec<Candidate>,
 }
@@ -134,6 +136,7 @@ pub fn inbound(
     let destination = SocketAddr::new(facts.local_address.to_canonical(), upstream);
     Ok(InboundRoute {
         destination,
+        header: None,
         candidates,
     })
 }
@@ -160,6 +163,7 @@ pub fn plaintext(
     }
     Ok(InboundRoute {
         destination,
+        header: None,
         candidates: candidates(mesh, local),
     })
 }

@@ -16,7 +16,7 @@ fn address(text: &str) -> SocketAddr {
 fn tunnelled(workload: &Arc<Workload>, service: Option<&Arc<Service>>) -> Route {
     Route::Hbone {
         peer: address("10.0.0.2:15008"),
-        authority: address("10.0.0.2:80"),
+        authority: Target::Address(address("10.0.0.2:80")),
         expected: vec![workload.identity()],
         workload: workload.clone(),
         service: service.cloned(),
