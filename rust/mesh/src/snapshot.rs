@@ -2,7 +2,7 @@
 //!
 //! Only `store` makes one. Every look-up is a hash look-up and, where several things share a key, a walk over those few.
 //!
-//! A view is three indexes behind `Arc`s. Publishing copies neither workloads, services and policies nor whole indexes:
+//! A view is four indexes behind `Arc`s. Publishing copies neither workloads, services and policies nor whole indexes:
 //! of those that changed, only the nodes on the way to the changes (`snapshot/table.rs`, `balance/sum_tree.rs`).
 
 use std::collections::BTreeMap;
@@ -16,11 +16,13 @@ use crate::service::{Endpoint, Service};
 use crate::workload::Workload;
 
 mod dump;
+mod hostnames;
 mod policies;
 mod services;
 mod table;
 mod workloads;
 
+pub(crate) use hostnames::HostnameIndex;
 pub(crate) use policies::{Kind, PolicyIndex};
 pub(crate) use services::ServiceIndex;
 pub(crate) use workloads::WorkloadIndex;
@@ -31,6 +33,7 @@ use table::Table;
 #[derive(Clone, Debug, Default)]
 pub struct MeshSnapshot {
     pub(crate) workloads: Arc<WorkloadIndex>,
+    pub(crate) hostnames: Arc<HostnameIndex>,
     pub(crate) services: Arc<ServiceIndex>,
     pub(crate) policies: Arc<PolicyIndex>,
 }
@@ -47,6 +50,12 @@ impl MeshSnapshot {
     #[must_use]
     pub fn workload_by_uid(&self, uid: &str) -> Option<&Arc<Workload>> {
         self.workloads.by_uid(uid)
+    }
+
+    /// The workload with this hostname of its own; of several, the first in the order of their uids.
+    #[must_use]
+    pub fn workload_by_hostname(&self, name: &NamespacedHostname) -> Option<&Arc<Workload>> {
+        self.workload_by_uid(self.hostnames.uid(name)?)
     }
 
     /// The workload that one proxy instance stands for; all three must match.

@@ -12,7 +12,7 @@ use crate::decode::{
     Decoded, Refused, Rejection, Resource, TYPE_AUTHORIZATION, TYPE_SERVICE, TYPE_WORKLOAD, decode,
 };
 use crate::service::Service;
-use crate::snapshot::MeshSnapshot;
+use crate::snapshot::{HostnameIndex, MeshSnapshot};
 use crate::workload::{HealthStatus, PortMap, Workload};
 
 /// All we know of the mesh.
@@ -213,6 +213,9 @@ impl Batch {
         changes.workloads.insert(Arc::clone(uid));
         let services = Arc::make_mut(&mut self.mesh.services);
         let now = new.map(|new| &**new);
+        if HostnameIndex::concerned(old, now) {
+            Arc::make_mut(&mut self.mesh.hostnames).replace(uid, old, now);
+        }
         let left = old.iter().flat_map(|old| old.services.keys());
         let left = left.filter(|name| now.is_none_or(|now| !now.services.contains_key(*name)));
         for name in now.iter().flat_map(|now| now.services.keys()).chain(left) {

@@ -261,3 +261,27 @@ fn the_dump_is_sorted_and_knows_its_sections() {
     assert_eq!(names("services", "namespace"), ["a", "b", "ns"]);
     assert_eq!(mesh.dump("secrets"), None);
 }
+
+#[test]
+fn a_workload_is_found_by_its_own_hostname_for_as_long_as_it_has_it() {
+    let named = |uid: &str, hostname: &str| pod(uid, &[], json!({"hostname": hostname}));
+    let mut store = crate::store::MeshStore::new();
+    let found = |mesh: &MeshSnapshot, name: &str| {
+        let found = mesh.workload_by_hostname(&name.parse().unwrap());
+        found.map(|workload| workload.uid.to_string())
+    };
+    apply(
+        &mut store,
+        &json!({"workloads": [named("b", "h.example"), named("a", "h.example"), pod("c", &[], json!({}))]}),
+    );
+    let before = store.snapshot();
+    assert_eq!(found(&before, "ns/h.example").as_deref(), Some("a"));
+    assert_eq!(found(&before, "other/h.example"), None);
+    apply(&mut store, &json!({"workloads": [named("a", "i.example")]}));
+    let after = store.snapshot();
+    assert_eq!(found(&after, "ns/h.example").as_deref(), Some("b"));
+    assert_eq!(found(&after, "ns/i.example").as_deref(), Some("a"));
+    assert_eq!(found(&before, "ns/i.example"), None);
+    store.apply(&[], &[(crate::decode::TYPE_WORKLOAD, "b")]);
+    assert_eq!(found(&store.snapshot(), "ns/h.example"), None);
+}
