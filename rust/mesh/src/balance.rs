@@ -23,7 +23,6 @@ pub(crate) enum Purpose {
     /// To take the connection, or to be a network's gateway: the service must have the port.
     Traffic,
     /// To be a waypoint: an application tunnel makes up for a port that the service does not have.
-    #[expect(dead_code, reason = "route asks for it with waypoints")]
     Waypoint,
 }
 

@@ -1,14 +1,19 @@
-//! The questions of `route` and `authorize`, with the reasons written down.
+//! The questions of `route`, at both ends, and of `authorize`, with the reasons written down.
 //!
 //! The same code answers; this file only listens and puts what it heard into a form that can be printed.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::authorization::{Action, Authorization, Obstacle};
 use crate::authorize::{self, ConnectionFacts, Verdict, Witness};
-use crate::route::{self, Route, RouteFacts, Step};
+use crate::identity::Identity;
+use crate::route::{
+    self, InboundFacts, InboundRefusal, InboundRoute, InboundStep, Route, RouteFacts, Step,
+    guess_service,
+};
 use crate::snapshot::MeshSnapshot;
 use crate::workload::Workload;
 
@@ -25,6 +30,7 @@ pub struct RouteExplanation {
 
 /// A [`Route`], with names instead of the things themselves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct RouteSummary {
     /// `hbone`, `double-hbone`, `passthrough` or, before a name is resolved, `resolve`.
     pub kind: &'static str,
@@ -34,6 +40,9 @@ pub struct RouteSummary {
     pub authority: Option<String>,
     /// Whom the peer's certificate may name, in a tunnel.
     pub expected: Vec<String>,
+    /// Whom the inner peer's certificate may name, in a tunnel through a tunnel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inner_expected: Option<Vec<String>>,
     /// Uid of the workload at the other end.
     pub workload: Option<Arc<str>>,
     /// `namespace/hostname` of the service it was chosen for.
@@ -42,56 +51,68 @@ pub struct RouteSummary {
 
 impl From<&Route> for RouteSummary {
     fn from(route: &Route) -> Self {
-        match route {
+        let names = |identities: &[Identity]| identities.iter().map(ToString::to_string).collect();
+        let (kind, peer, workload, service) = match route {
             Route::Hbone {
                 peer,
-                authority,
-                expected,
-                workload,
-                service,
-            } => Self {
-                kind: "hbone",
-                peer: peer.to_string(),
-                authority: Some(authority.to_string()),
-                expected: expected.iter().map(ToString::to_string).collect(),
-                workload: Some(Arc::clone(&workload.uid)),
-                service: service.as_ref().map(|service| service.key().to_string()),
-            },
-            Route::DoubleHbone {
-                peer,
-                authority,
-                expected,
                 workload,
                 service,
                 ..
-            } => Self {
-                kind: "double-hbone",
-                peer: peer.to_string(),
-                authority: Some(authority.to_string()),
-                expected: expected.iter().map(ToString::to_string).collect(),
-                workload: Some(Arc::clone(&workload.uid)),
-                service: Some(service.key().to_string()),
-            },
-            Route::Resolve(unresolved) => Self {
-                kind: "resolve",
-                peer: unresolved.hostname().to_owned(),
-                authority: None,
-                expected: Vec::new(),
-                workload: None,
-                service: None,
-            },
+            } => ("hbone", peer.to_string(), Some(workload), service.as_ref()),
+            Route::DoubleHbone {
+                peer,
+                workload,
+                service,
+                ..
+            } => (
+                "double-hbone",
+                peer.to_string(),
+                Some(workload),
+                Some(service),
+            ),
+            Route::Resolve(unresolved) => (
+                "resolve",
+                unresolved.hostname().to_owned(),
+                Some(unresolved.workload()),
+                unresolved.service(),
+            ),
             Route::Passthrough {
                 destination,
                 workload,
                 service,
-            } => Self {
-                kind: "passthrough",
-                peer: destination.to_string(),
-                authority: None,
-                expected: Vec::new(),
-                workload: workload.as_ref().map(|workload| Arc::clone(&workload.uid)),
-                service: service.as_ref().map(|service| service.key().to_string()),
-            },
+            } => (
+                "passthrough",
+                destination.to_string(),
+                workload.as_ref(),
+                service.as_ref(),
+            ),
+        };
+        let (authority, expected, inner_expected) = match route {
+            Route::Hbone {
+                authority,
+                expected,
+                ..
+            } => (Some(authority), names(expected), None),
+            Route::DoubleHbone {
+                authority,
+                expected,
+                inner_expected,
+                ..
+            } => (
+                Some(authority),
+                names(expected),
+                Some(names(inner_expected)),
+            ),
+            Route::Resolve(_) | Route::Passthrough { .. } => (None, Vec::new(), None),
+        };
+        Self {
+            kind,
+            peer,
+            authority: authority.map(ToString::to_string),
+            expected,
+            inner_expected,
+            workload: workload.map(|workload| Arc::clone(&workload.uid)),
+            service: service.map(|service| service.key().to_string()),
         }
     }
 }
@@ -111,6 +132,77 @@ pub fn explain_route(
     RouteExplanation {
         route: answer.as_ref().ok().map(RouteSummary::from),
         error: answer.err().map(|error| error.to_string()),
+        steps,
+    }
+}
+
+/// Where a request or a plain connection goes at its destination, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct InboundExplanation {
+    /// Where it goes; nothing when it goes nowhere.
+    pub route: Option<InboundSummary>,
+    /// Why it goes nowhere.
+    pub error: Option<String>,
+    /// The HTTP status of that answer; a plain connection has none.
+    pub status: Option<u16>,
+    /// The steps that led there.
+    pub steps: Vec<String>,
+}
+
+/// An [`InboundRoute`], with names instead of the things themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct InboundSummary {
+    /// What is dialled; also what policy is asked about.
+    pub destination: SocketAddr,
+    /// The destination in the PROXY header in front of the bytes, if there is one.
+    pub header: Option<SocketAddr>,
+    /// `namespace/hostname` of the service that metrics count it for.
+    pub service: Option<String>,
+}
+
+/// As [`route::inbound`], with the reasons; `for_host` is what the client said about the service it meant.
+#[must_use]
+pub fn explain_inbound(
+    mesh: &MeshSnapshot,
+    facts: &InboundFacts<'_>,
+    for_host: Option<&str>,
+) -> InboundExplanation {
+    let mut steps = Vec::new();
+    let mut listener = |step: &InboundStep<'_>| steps.push(step.to_string());
+    let answer = route::decide_inbound(mesh, facts, &mut listener);
+    let status = answer.as_ref().err().map(InboundRefusal::status);
+    told(&answer, status, for_host, steps)
+}
+
+/// As [`route::plaintext`], with the reasons.
+#[must_use]
+pub fn explain_plaintext(
+    mesh: &MeshSnapshot,
+    local: &Workload,
+    destination: SocketAddr,
+) -> InboundExplanation {
+    let mut steps = Vec::new();
+    let mut listener = |step: &InboundStep<'_>| steps.push(step.to_string());
+    let answer = route::decide_plaintext(mesh, local, destination, &mut listener);
+    told(&answer, None, None, steps)
+}
+
+fn told(
+    answer: &Result<InboundRoute, InboundRefusal>,
+    status: Option<u16>,
+    for_host: Option<&str>,
+    steps: Vec<String>,
+) -> InboundExplanation {
+    let summary = |route: &InboundRoute| InboundSummary {
+        destination: route.destination,
+        header: route.header,
+        service: guess_service(&route.candidates, for_host, route.destination.port())
+            .map(|service| service.key().to_string()),
+    };
+    InboundExplanation {
+        route: answer.as_ref().ok().map(summary),
+        error: answer.as_ref().err().map(ToString::to_string),
+        status,
         steps,
     }
 }

@@ -81,11 +81,6 @@ impl Service {
         self.mode() == LoadBalancerMode::Passthrough
     }
 
-    /// Whether traffic for it has to go through an L7 hop first.
-    pub(crate) fn needs_waypoint(&self) -> bool {
-        self.waypoint.is_some() || !self.weighted_waypoints.is_empty()
-    }
-
     /// Whether an endpoint of this health may be chosen.
     pub(crate) fn takes(&self, status: HealthStatus) -> bool {
         let policy = self.load_balancer.as_ref().map(|lb| lb.health_policy);

@@ -13,7 +13,7 @@ use crate::address::NamespacedHostname;
 use crate::authorization::Authorization;
 use crate::balance::EndpointSet;
 use crate::service::{Endpoint, Service};
-use crate::workload::Workload;
+use crate::workload::{GatewayDestination, Workload};
 
 mod dump;
 mod hostnames;
@@ -96,6 +96,46 @@ impl MeshSnapshot {
         self.services.by_hostname(hostname, client)
     }
 
+    /// Every service of this hostname, whatever its namespace.
+    pub(crate) fn services_of_hostname(
+        &self,
+        hostname: &str,
+    ) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.of_hostname(hostname)
+    }
+
+    /// Who stands at an address: a workload goes before a service (`find_address` of spec/dataplane.md §10.3).
+    pub(crate) fn holder(
+        &self,
+        network: &str,
+        address: IpAddr,
+        client: Option<&str>,
+    ) -> Option<Holder<'_>> {
+        let workload = self.workload_by_address(network, address);
+        let service = || self.service_by_vip(network, address, client);
+        workload
+            .map(Holder::Workload)
+            .or_else(|| service().map(Holder::Service))
+    }
+
+    /// Who a waypoint or gateway is: for an address as [`MeshSnapshot::holder`]; by name a service goes before a
+    /// workload (`find_hostname` of spec/dataplane.md §10.3).
+    pub(crate) fn gateway(
+        &self,
+        destination: &GatewayDestination,
+        client: Option<&str>,
+    ) -> Option<Holder<'_>> {
+        match destination {
+            GatewayDestination::Address(at) => self.holder(&at.network, at.address, client),
+            GatewayDestination::Hostname(name) => {
+                let workload = || self.workload_by_hostname(name);
+                self.service(name)
+                    .map(Holder::Service)
+                    .or_else(|| workload().map(Holder::Workload))
+            }
+        }
+    }
+
     /// The service of exactly this name.
     #[must_use]
     pub fn service(&self, name: &NamespacedHostname) -> Option<&Arc<Service>> {
@@ -137,6 +177,13 @@ impl MeshSnapshot {
     pub fn policy_count(&self) -> usize {
         self.policies.len()
     }
+}
+
+/// Who an address or a name belongs to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Holder<'a> {
+    Service(&'a Arc<Service>),
+    Workload(&'a Arc<Workload>),
 }
 
 /// Several things under one key. Behind an `Arc`, so that copying a table counts references instead of allocating.

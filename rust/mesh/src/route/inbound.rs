@@ -6,10 +6,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::route::Target;
-use crate::service::{Endpoint, Service};
-use crate::snapshot::MeshSnapshot;
-use crate::workload::{ApplicationProtocol, Workload};
+use super::guess::Candidates;
+use super::{InboundStep, Target};
+use crate::service::Service;
+use crate::snapshot::{Holder, MeshSnapshot};
+use crate::workload::{ApplicationProtocol, GatewayAddress, Workload};
 
 /// What is known of a request before it is decided where it goes.
 #[derive(Clone, Copy, Debug)]
@@ -33,30 +34,8 @@ pub struct InboundRoute {
     pub destination: SocketAddr,
     /// The application wants a PROXY v2 header in front of the bytes, with this address as its destination (§3.8).
     pub header: Option<SocketAddr>,
-    /// The services that may have been meant; [`guess_service`] picks one for metrics.
-    pub candidates: Vec<Candidate>,
-}
-
-/// A service that a request may have been meant for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidate {
-    /// The service.
-    pub service: Arc<Service>,
-    /// What the local workload is to it.
-    pub endpoint: Option<Arc<Endpoint>>,
-}
-
-impl Candidate {
-    fn of(mesh: &MeshSnapshot, service: &Arc<Service>, local: &Workload) -> Self {
-        Self {
-            service: Arc::clone(service),
-            endpoint: mesh.endpoint(service, &local.uid).cloned(),
-        }
-    }
-
-    fn own_port(&self, port: u16) -> Option<u16> {
-        self.endpoint.as_ref()?.port.get(&port).copied()
-    }
+    /// The services that may have been meant; [`super::guess_service`] picks one for metrics.
+    pub candidates: Candidates,
 }
 
 /// Why a request goes nowhere; the texts are upstream's (spec/dataplane.md §3.2).
@@ -70,9 +49,6 @@ pub enum InboundRefusal {
         /// The address asked for.
         asked: IpAddr,
     },
-    /// The application wants a header that we cannot write yet; without it, it would take the peer for us.
-    #[error("application tunnel of workload is not supported yet: PROXY (workload {0})")]
-    ApplicationTunnel(Arc<str>),
     /// The application believes what a header says of the client, and anybody can write one: only we may.
     #[error("port {port} takes PROXY headers, which only the mesh may write (workload {workload})")]
     HeaderForged {
@@ -81,6 +57,9 @@ pub enum InboundRefusal {
         /// The application's workload.
         workload: Arc<str>,
     },
+    /// A header has to name an address, and the service has none.
+    #[error("requested service {0} found, but has no IP addresses")]
+    NoAddress(String),
     /// The service does not have the port.
     #[error("requested service {hostname}:{port} found, but cannot resolve port")]
     NoPort {
@@ -103,14 +82,17 @@ impl InboundRefusal {
     pub fn status(&self) -> u16 {
         match self {
             Self::AddressMismatch { .. } => 400,
-            Self::ApplicationTunnel(_)
-            | Self::HeaderForged { .. }
+            Self::HeaderForged { .. }
+            | Self::NoAddress(_)
             | Self::NoPort { .. }
             | Self::SelfCall
             | Self::UnknownHost(_) => 503,
         }
     }
 }
+
+/// Hears of the steps of a decision; `explain` listens, the path does not.
+type Listener<'a> = &'a mut dyn FnMut(&InboundStep<'_>);
 
 /// Decides where a request goes.
 ///
@@ -120,24 +102,48 @@ pub fn inbound(
     mesh: &MeshSnapshot,
     facts: &InboundFacts<'_>,
 ) -> Result<InboundRoute, InboundRefusal> {
-    check_destination(facts)?;
-    let (port, candidates) = next_hop(mesh, facts)?;
+    decide_inbound(mesh, facts, &mut |_| {})
+}
+
+pub(crate) fn decide_inbound(
+    mesh: &MeshSnapshot,
+    facts: &InboundFacts<'_>,
+    listener: Listener<'_>,
+) -> Result<InboundRoute, InboundRefusal> {
+    check_destination(mesh, facts, listener)?;
+    let meant = service_meant(mesh, facts)?;
+    let port = match meant {
+        Some((service, port)) => own_port(mesh, facts.local, service, port, listener)?,
+        None => facts.target.port(),
+    };
     let tunnel = facts.local.application_tunnel;
-    let upstream = tunnel.and_then(|tunnel| tunnel.port).unwrap_or(port);
+    let upstream = match tunnel.and_then(|tunnel| tunnel.port) {
+        Some(own) => {
+            listener(&InboundStep::TunnelPort(own));
+            own
+        }
+        None => port,
+    };
     // Upstream looks at the port asked for only; a tunnel port of ours would be a loop all the same.
     if facts.reserved_ports.contains(&port) || facts.reserved_ports.contains(&upstream) {
         return Err(InboundRefusal::SelfCall);
     }
-    if tunnel.is_some_and(|tunnel| tunnel.protocol == ApplicationProtocol::Proxy) {
-        return Err(InboundRefusal::ApplicationTunnel(Arc::clone(
-            &facts.local.uid,
-        )));
+    let headers = tunnel.is_some_and(|tunnel| tunnel.protocol == ApplicationProtocol::Proxy);
+    let header = match (headers, meant) {
+        (false, _) => None,
+        (true, Some((service, port))) => Some(address_of(service, port, facts.network)?),
+        (true, None) => facts.target.address(),
+    };
+    if let Some(target) = header {
+        listener(&InboundStep::Header(target));
     }
-    let destination = SocketAddr::new(facts.local_address.to_canonical(), upstream);
     Ok(InboundRoute {
-        destination,
-        header: None,
-        candidates,
+        destination: SocketAddr::new(facts.local_address.to_canonical(), upstream),
+        header,
+        candidates: match meant {
+            Some((service, _)) => Candidates::one(mesh, facts.local, service),
+            None => Candidates::all(mesh, facts.local),
+        },
     })
 }
 
@@ -150,6 +156,18 @@ pub fn plaintext(
     local: &Workload,
     destination: SocketAddr,
 ) -> Result<InboundRoute, InboundRefusal> {
+    decide_plaintext(mesh, local, destination, &mut |_| {})
+}
+
+/// Headers are refused on their port at every address of the pod: we hand ours over on loopback, but an application
+/// that listens there listens on all its addresses as often. Who calls it on loopback from inside the pod is not stopped
+/// here, since that never comes to us; such a caller shares the application's identity anyway.
+pub(crate) fn decide_plaintext(
+    mesh: &MeshSnapshot,
+    local: &Workload,
+    destination: SocketAddr,
+    listener: Listener<'_>,
+) -> Result<InboundRoute, InboundRefusal> {
     let destination = SocketAddr::new(destination.ip().to_canonical(), destination.port());
     let port = destination.port();
     let headers = local
@@ -161,77 +179,136 @@ pub fn plaintext(
             workload: Arc::clone(&local.uid),
         });
     }
+    listener(&InboundStep::Captured(destination));
     Ok(InboundRoute {
         destination,
         header: None,
-        candidates: candidates(mesh, local),
+        candidates: Candidates::all(mesh, local),
     })
 }
 
-/// §3.4. A name may still fail in `next_hop`; behind an application tunnel the application decides. That we may be the
-/// waypoint of the address asked for comes with waypoints: until then it is refused.
-fn check_destination(facts: &InboundFacts<'_>) -> Result<(), InboundRefusal> {
-    let Target::Address(asked) = facts.target else {
-        return Ok(());
-    };
-    let (local, asked) = (
-        facts.local_address.to_canonical(),
-        asked.ip().to_canonical(),
-    );
-    if asked == local || facts.local.application_tunnel.is_some() {
-        return Ok(());
-    }
-    Err(InboundRefusal::AddressMismatch { local, asked })
-}
-
-/// §3.5: the port, and the services that may have been meant.
-fn next_hop(
+/// §3.4. A name may still fail later; behind an application tunnel the application decides; else the address must be our
+/// own, or one whose waypoint we are.
+fn check_destination(
     mesh: &MeshSnapshot,
     facts: &InboundFacts<'_>,
-) -> Result<(u16, Vec<Candidate>), InboundRefusal> {
-    let local = facts.local;
-    match facts.target {
-        Target::Address(asked) => Ok((asked.port(), candidates(mesh, local))),
-        Target::Host { hostname, port } => {
-            let service = mesh
-                .service_by_hostname(hostname, Some(&local.namespace))
-                .ok_or_else(|| InboundRefusal::UnknownHost(hostname.clone()))?;
-            let candidate = Candidate::of(mesh, service, local);
-            let own = candidate.own_port(*port);
-            let target = own.or_else(|| service.ports.get(port).copied());
-            match target.filter(|target| *target != 0) {
-                Some(target) => Ok((target, vec![candidate])),
-                None => Err(InboundRefusal::NoPort {
-                    hostname: hostname.clone(),
-                    port: *port,
-                }),
+    listener: Listener<'_>,
+) -> Result<(), InboundRefusal> {
+    let Some(target) = facts.target.address() else {
+        return Ok(());
+    };
+    let local = facts.local_address.to_canonical();
+    if target.ip() == local {
+        listener(&InboundStep::OwnAddress(target));
+        return Ok(());
+    }
+    if facts.local.application_tunnel.is_some() {
+        listener(&InboundStep::AnyAddress);
+        return Ok(());
+    }
+    if is_waypoint_of(mesh, facts, target.ip(), listener) {
+        return Ok(());
+    }
+    Err(InboundRefusal::AddressMismatch {
+        local,
+        asked: target.ip(),
+    })
+}
+
+/// Whether the local workload is a waypoint of what stands at `asked`. Every one of several is, whatever its weight:
+/// the peer that drew it may know an older one (§20.2 item 7).
+fn is_waypoint_of(
+    mesh: &MeshSnapshot,
+    facts: &InboundFacts<'_>,
+    asked: IpAddr,
+    listener: Listener<'_>,
+) -> bool {
+    match mesh.holder(facts.network, asked, None) {
+        Some(Holder::Service(service)) => {
+            let several = service.weighted_waypoints.iter();
+            let mut all = several
+                .map(|each| &each.destination)
+                .chain(&service.waypoint);
+            let is_one = all.any(|waypoint| is_local(mesh, facts, waypoint));
+            if is_one {
+                listener(&InboundStep::WaypointOfService(service));
             }
+            is_one
         }
+        Some(Holder::Workload(workload)) => {
+            let waypoint = workload.waypoint.as_ref();
+            let is_one = waypoint.is_some_and(|waypoint| is_local(mesh, facts, waypoint));
+            if is_one {
+                listener(&InboundStep::WaypointOfWorkload(workload));
+            }
+            is_one
+        }
+        None => false,
     }
 }
 
-fn candidates(mesh: &MeshSnapshot, local: &Workload) -> Vec<Candidate> {
-    let services = local.services.keys().filter_map(|name| mesh.service(name));
-    let candidates = services.map(|service| Candidate::of(mesh, service, local));
-    candidates.collect()
+/// Whether a waypoint is the local workload: an endpoint of a service, healthy or not, or who has our address.
+fn is_local(mesh: &MeshSnapshot, facts: &InboundFacts<'_>, waypoint: &GatewayAddress) -> bool {
+    match mesh.gateway(&waypoint.destination, None) {
+        Some(Holder::Service(service)) => mesh.endpoint(service, &facts.local.uid).is_some(),
+        Some(Holder::Workload(workload)) => workload
+            .addresses
+            .contains(&facts.local_address.to_canonical()),
+        None => false,
+    }
 }
 
-/// The service that a connection to `port` of the local workload was probably meant for (§3.9): the one the client
-/// named, else the first with a port that leads there.
-#[must_use]
-pub fn guess_service<'a>(
-    candidates: &'a [Candidate],
-    for_host: Option<&str>,
-    port: u16,
-) -> Option<&'a Arc<Service>> {
-    let mut named = candidates.iter();
-    let named = named.find(|candidate| for_host == Some(&*candidate.service.hostname));
-    let leads_there = |candidate: &&Candidate| {
-        let mut ports = candidate.service.ports.iter();
-        ports.any(|(own, target)| *target == port || candidate.own_port(*own) == Some(port))
+/// The service that was asked for by its name, with the port of it.
+fn service_meant<'a>(
+    mesh: &'a MeshSnapshot,
+    facts: &InboundFacts<'_>,
+) -> Result<Option<(&'a Arc<Service>, u16)>, InboundRefusal> {
+    let Target::Host { hostname, port } = facts.target else {
+        return Ok(None);
     };
-    let guessed = named.or_else(|| candidates.iter().find(leads_there));
-    guessed.map(|candidate| &candidate.service)
+    let service = mesh.service_by_hostname(hostname, Some(&facts.local.namespace));
+    let service = service.ok_or_else(|| InboundRefusal::UnknownHost(hostname.clone()))?;
+    Ok(Some((service, *port)))
+}
+
+/// The local workload's port for a service's: its own word goes before the service's.
+fn own_port(
+    mesh: &MeshSnapshot,
+    local: &Workload,
+    service: &Arc<Service>,
+    port: u16,
+    listener: Listener<'_>,
+) -> Result<u16, InboundRefusal> {
+    let own = mesh
+        .endpoint(service, &local.uid)
+        .and_then(|endpoint| endpoint.port.get(&port));
+    let target = own.or_else(|| service.ports.get(&port)).copied();
+    match target.filter(|target| *target != 0) {
+        Some(target) => {
+            listener(&InboundStep::Port(service, port, target));
+            Ok(target)
+        }
+        None => Err(InboundRefusal::NoPort {
+            hostname: service.hostname.to_string(),
+            port,
+        }),
+    }
+}
+
+/// What a header says for a service that was asked for by name (§3.5): an address in our network, preferably IPv4; the
+/// last of equals.
+fn address_of(service: &Service, port: u16, network: &str) -> Result<SocketAddr, InboundRefusal> {
+    let best = service.vips.iter().max_by_key(|vip| {
+        match (*vip.network == *network, vip.address.is_ipv4()) {
+            (true, true) => 2,
+            (true, false) => 1,
+            (false, _) => 0,
+        }
+    });
+    match best {
+        Some(vip) => Ok(SocketAddr::new(vip.address, port)),
+        None => Err(InboundRefusal::NoAddress(service.hostname.to_string())),
+    }
 }
 
 #[cfg(test)]

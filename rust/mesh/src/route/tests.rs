@@ -4,19 +4,28 @@ use super::*;
 use crate::explain::{RouteSummary, explain_route};
 use crate::testing::{local, mesh, pod, service};
 
-/// `tcp <peer> [workload] [service]`, `hbone <peer> <authority> <workload> [service] <- <identities>`, or the error.
-fn answer(mesh: &MeshSnapshot, client: &str, target: &str) -> String {
-    let source = local(mesh, "client");
-    let target = match target.parse() {
-        Ok(address) => Target::Address(address),
-        Err(_) => {
-            let (hostname, port) = target.rsplit_once(':').unwrap();
-            Target::Host {
-                hostname: hostname.into(),
-                port: port.parse().unwrap(),
-            }
-        }
-    };
+mod random;
+mod resolved;
+mod upstream;
+mod waypoints;
+
+/// `tcp <peer> [workload] [service]`, `hbone <peer> <authority> <workload> [service] <- <identities>`,
+/// `double <peer> <authority> <gateway> <service> <- <outer> << <inner>`, `resolve <name> <workload> [service]`, or the
+/// error.
+pub(super) fn answer(mesh: &MeshSnapshot, client: &str, target: &str) -> String {
+    answer_to(mesh, "client", client, target, &mut |_| 0)
+}
+
+/// The same for any source and any luck.
+pub(super) fn answer_to(
+    mesh: &MeshSnapshot,
+    source: &str,
+    client: &str,
+    target: &str,
+    choose: &mut dyn FnMut(u64) -> u64,
+) -> String {
+    let source = local(mesh, source);
+    let target = read_target(target);
     let facts = RouteFacts {
         source: &source,
         client: client.parse().unwrap(),
@@ -24,52 +33,66 @@ fn answer(mesh: &MeshSnapshot, client: &str, target: &str) -> String {
         network: &source.network,
         hbone_port: 15008,
     };
-    let found = route(mesh, &facts, &mut |_| 0);
-    let explained = explain_route(mesh, &facts, &mut |_| 0);
+    let mut drawn = Vec::new();
+    let found = route(mesh, &facts, &mut |total| {
+        drawn.push(choose(total));
+        *drawn.last().unwrap()
+    });
+    let mut again = drawn.into_iter();
+    let explained = explain_route(mesh, &facts, &mut |_| again.next().unwrap());
     assert_eq!(
         explained.error,
         found.as_ref().err().map(ToString::to_string)
     );
     assert_eq!(explained.route, found.as_ref().ok().map(RouteSummary::from));
-    match found.as_ref().map(RouteSummary::from) {
+    match &found {
+        Ok(route) => in_words(route),
         Err(error) => error.to_string(),
-        Ok(route) => {
-            let peer = Some(route.peer.to_string());
-            let authority = route.authority.map(|a| a.to_string());
-            let workload = route.workload.map(|w| w.to_string());
-            let kind = if route.kind == "hbone" {
-                "hbone"
-            } else {
-                "tcp"
-            };
-            let ids: Vec<_> = route
-                .expected
-                .iter()
-                .map(|id| id.trim_start_matches("spiffe://cluster.local/").to_owned())
-                .collect();
-            let ids = if ids.is_empty() {
-                None
-            } else {
-                Some(format!("<- {}", ids.join(" ")))
-            };
-            let words = [
-                Some(kind.into()),
-                peer,
-                authority,
-                workload,
-                route.service,
-                ids,
-            ];
-            words
-                .into_iter()
-                .flatten()
-                .collect::<Vec<String>>()
-                .join(" ")
+    }
+}
+
+pub(super) fn read_target(text: &str) -> Target {
+    match text.parse() {
+        Ok(address) => Target::Address(address),
+        Err(_) => {
+            let (hostname, port) = text.rsplit_once(':').unwrap();
+            Target::Host {
+                hostname: hostname.into(),
+                port: port.parse().unwrap(),
+            }
         }
     }
 }
 
-fn endpoint_of(service: &str, more: Value) -> Value {
+pub(super) fn in_words(route: &Route) -> String {
+    let summary = RouteSummary::from(route);
+    let kind = match summary.kind {
+        "double-hbone" => "double",
+        "passthrough" => "tcp",
+        kind => kind,
+    };
+    let ids = |ids: &[String]| {
+        let short = |id: &String| id.trim_start_matches("spiffe://cluster.local/").to_owned();
+        ids.iter().map(short).collect::<Vec<_>>().join(" ")
+    };
+    let expected = (!summary.expected.is_empty()).then(|| format!("<- {}", ids(&summary.expected)));
+    let inner = summary
+        .inner_expected
+        .map(|inner| format!("<< {}", ids(&inner)));
+    let words = [
+        Some(kind.to_owned()),
+        Some(summary.peer),
+        summary.authority,
+        summary.workload.map(|uid| uid.to_string()),
+        summary.service,
+        expected,
+        inner,
+    ];
+    let words: Vec<String> = words.into_iter().flatten().collect();
+    words.join(" ").trim_end().to_owned()
+}
+
+pub(super) fn endpoint_of(service: &str, more: Value) -> Value {
     let mut object = json!({"services": {format!("ns/{service}.ns"): {}}});
     object
         .as_object_mut()
@@ -210,9 +233,9 @@ fn where_connections_go() {
             "tcp 10.1.0.14:81",
         ),
         (
-            "a service and a workload on one address",
+            "a service without endpoints and a workload on one address",
             "10.1.0.20:80",
-            "no healthy upstream: 10.1.0.20:80",
+            "tcp 10.1.0.20:80",
         ),
         (
             "a service not visible to the client",
@@ -265,9 +288,9 @@ fn where_connections_go() {
             "no service or workload for hostname: secret.ns",
         ),
         (
-            "a pod behind a waypoint",
+            "a pod behind a waypoint that is not there",
             "10.0.0.5:80",
-            "no route through a waypoint: workload behind-waypoint has one; waypoints are not supported yet",
+            "unknown waypoint: waypoint /10.0.8.8:15008 not found",
         ),
         (
             "the same pod for its service",
@@ -275,34 +298,34 @@ fn where_connections_go() {
             "hbone 10.0.0.5:15008 10.0.0.5:8080 behind-waypoint ns/direct.ns <- ns/ns/sa/behind-waypoint",
         ),
         (
-            "a service behind a waypoint",
+            "a service behind one",
             "10.1.0.12:80",
-            "no route through a waypoint: service ns/waypoint.ns has one; waypoints are not supported yet",
+            "unknown waypoint: waypoint /10.0.8.8:15008 not found",
         ),
         (
             "the same, by name",
             "waypoint.ns:80",
-            "no route through a waypoint: service ns/waypoint.ns has one; waypoints are not supported yet",
+            "unknown waypoint: waypoint /10.0.8.8:15008 not found",
         ),
         (
-            "several waypoints",
+            "one of several that is not there",
             "10.1.0.13:80",
-            "no route through a waypoint: service ns/canary.ns has one; waypoints are not supported yet",
+            "unknown waypoint: waypoint /10.0.8.8:15008 not found",
         ),
         (
-            "a waypoint before a kept destination",
+            "one before a kept destination",
             "10.1.0.15:80",
-            "no route through a waypoint: service ns/pass-waypoint.ns has one; waypoints are not supported yet",
+            "unknown waypoint: waypoint /10.0.8.8:15008 not found",
         ),
         (
-            "a block behind a waypoint",
+            "a block behind one",
             "10.7.3.4:80",
-            "no route through a waypoint: service ns/block.ns has one; waypoints are not supported yet",
+            "unknown waypoint: waypoint /10.0.8.8:15008 not found",
         ),
         (
-            "a pod behind a gateway",
+            "a pod behind a gateway that is not there",
             "10.1.0.7:80",
-            "no route through a network gateway: /10.0.9.9 (workload remote); gateways are not supported yet",
+            "unknown network gateway: network gateway /10.0.9.9:15009 not found",
         ),
         (
             "a pod in another network without gateway",
@@ -312,7 +335,7 @@ fn where_connections_go() {
         (
             "a name to resolve",
             "10.1.0.6:80",
-            "no ip addresses were resolved for workload: named; resolving names is not supported yet",
+            "resolve h.example named ns/resolved.ns",
         ),
     ] {
         assert_eq!(answer(&mesh, "10.0.0.1", target), expected, "{what}");

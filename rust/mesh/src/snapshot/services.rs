@@ -72,6 +72,12 @@ impl ServiceIndex {
         best(self.by_hostname.get(hostname)?.iter(), client)
     }
 
+    /// Every service of this hostname.
+    pub(super) fn of_hostname(&self, hostname: &str) -> impl Iterator<Item = &Arc<Service>> {
+        let slot = self.by_hostname.get(hostname);
+        slot.into_iter().flat_map(|slot| slot.iter())
+    }
+
     pub(super) fn by_vip(
         &self,
         network: &str,

@@ -3,7 +3,20 @@ use serde_json::{Value, json};
 use super::*;
 use crate::testing::{local, mesh, pod, service};
 
-fn answer(mesh: &MeshSnapshot, target: &str) -> Result<(String, Vec<String>), (u16, String)> {
+mod upstream;
+
+/// Where it goes and whom it may be meant for, or the status and the error.
+fn answer(mesh: &MeshSnapshot, target: &str) -> Result<(String, String), (u16, String)> {
+    match asked(mesh, target) {
+        Ok(route) => Ok((
+            route.destination.to_string(),
+            format!("{:?}", route.candidates),
+        )),
+        Err(refusal) => Err((refusal.status(), refusal.to_string())),
+    }
+}
+
+fn asked(mesh: &MeshSnapshot, target: &str) -> Result<InboundRoute, InboundRefusal> {
     let local = local(mesh, "server");
     let target = match target.parse() {
         Ok(address) => Target::Address(address),
@@ -22,13 +35,7 @@ fn answer(mesh: &MeshSnapshot, target: &str) -> Result<(String, Vec<String>), (u
         network: "",
         reserved_ports: &[15001, 15006, 15008],
     };
-    match inbound(mesh, &facts) {
-        Ok(route) => {
-            let names = route.candidates.iter().map(|c| c.service.key().to_string());
-            Ok((route.destination.to_string(), names.collect()))
-        }
-        Err(refusal) => Err((refusal.status(), refusal.to_string())),
-    }
+    inbound(mesh, &facts)
 }
 
 fn world(more: Value) -> Arc<MeshSnapshot> {
@@ -49,15 +56,22 @@ fn world(more: Value) -> Arc<MeshSnapshot> {
             service("own", &["/10.1.0.1"], json!({})), service("plain", &["/10.1.0.2"], json!({})),
             service("reserved", &[], json!({})), service("zero", &[], json!({"ports": {"80": 0}})),
             service("secret", &[], json!({"namespace": "other", "visibility": "Namespace"})),
+            service("bare", &[], json!({})),
+            service("far", &["far/10.2.0.1"], json!({})),
+            service("six", &["far/10.2.0.2", "/ff07::1"], json!({})),
+            service("many", &["/10.1.0.7", "/10.1.0.8", "/ff07::2", "far/10.2.0.3"], json!({})),
         ],
     }))
 }
 
-fn plain(mesh: &MeshSnapshot, destination: &str) -> Result<(String, Vec<String>), String> {
+fn plain(mesh: &MeshSnapshot, destination: &str) -> Result<(String, String), String> {
     match plaintext(mesh, &local(mesh, "server"), destination.parse().unwrap()) {
         Ok(route) => {
-            let names = route.candidates.iter().map(|c| c.service.key().to_string());
-            Ok((route.destination.to_string(), names.collect()))
+            assert_eq!(route.header, None, "nobody vouches for who calls");
+            Ok((
+                route.destination.to_string(),
+                format!("{:?}", route.candidates),
+            ))
         }
         Err(refusal) => Err(refusal.to_string()),
     }
@@ -65,14 +79,14 @@ fn plain(mesh: &MeshSnapshot, destination: &str) -> Result<(String, Vec<String>)
 
 #[test]
 fn where_plain_connections_go() {
-    let services = ["ns/own.ns", "ns/plain.ns", "ns/reserved.ns"].map(str::to_owned);
+    let services = "the services of server".to_owned();
     let refused = |port| {
         let workload = "server";
         Err(format!(
             "port {port} takes PROXY headers, which only the mesh may write (workload {workload})"
         ))
     };
-    let goes = |to: &str| Ok((to.to_owned(), services.to_vec()));
+    let goes = |to: &str| Ok((to.to_owned(), services.clone()));
     let proxy = |port: Value| json!({"applicationTunnel": {"protocol": "PROXY", "port": port}});
     let bare = json!({"applicationTunnel": {"protocol": "NONE", "port": 9000}});
     for (what, more, destination, expected) in [
@@ -120,24 +134,19 @@ fn where_plain_connections_go() {
 #[test]
 fn where_requests_go() {
     let mesh = world(json!({}));
-    let services = ["ns/own.ns", "ns/plain.ns", "ns/reserved.ns"];
-    let to = |address: &str, names: &[&str]| {
-        Ok((
-            address.to_owned(),
-            names.iter().map(ToString::to_string).collect(),
-        ))
-    };
+    let services = "the services of server";
+    let to = |address: &str, meant: &str| Ok((address.to_owned(), meant.to_owned()));
     let no = |status, text: &str| Err((status, text.to_owned()));
     for (what, target, expected) in [
         (
             "our address",
             "10.0.0.2:8080",
-            to("10.0.0.2:8080", &services),
+            to("10.0.0.2:8080", services),
         ),
         (
             "our address, mapped",
             "[::ffff:10.0.0.2]:8080",
-            to("10.0.0.2:8080", &services),
+            to("10.0.0.2:8080", services),
         ),
         (
             "another workload's address",
@@ -162,12 +171,12 @@ fn where_requests_go() {
         (
             "a service that we are in",
             "own.ns:80",
-            to("10.0.0.2:9090", &["ns/own.ns"]),
+            to("10.0.0.2:9090", "service ns/own.ns"),
         ),
         (
             "a service without a port of ours",
             "plain.ns:80",
-            to("10.0.0.2:8080", &["ns/plain.ns"]),
+            to("10.0.0.2:8080", "service ns/plain.ns"),
         ),
         (
             "a port that the service does not have",
@@ -230,40 +239,106 @@ fn behind_an_application_tunnel_the_application_decides() {
         answer(&looped, "10.0.0.2:80"),
         Err((503, "attempted recursive call to ourselves".into()))
     );
-    let proxy = world(json!({"applicationTunnel": {"protocol": "PROXY"}}));
-    assert_eq!(
-        answer(&proxy, "10.0.0.2:80").map_err(|(status, _)| status),
-        Err(503)
-    );
 }
 
+/// What the application is told that was asked for.
 #[test]
-fn the_service_is_guessed_from_the_clients_word_then_from_the_port() {
-    let mesh = world(json!({}));
-    let guess = |host: Option<&str>, port, uid: &str| {
-        let of = |n: &str| {
-            Candidate::of(
-                &mesh,
-                mesh.service(&n.parse().unwrap()).unwrap(),
-                &local(&mesh, uid),
-            )
-        };
-        let candidates = ["ns/plain.ns", "ns/own.ns"].map(of);
-        guess_service(&candidates, host, port).map(|s| s.hostname.to_string())
+fn a_header_names_what_was_asked_for() {
+    let proxy =
+        |port: Value| world(json!({"applicationTunnel": {"protocol": "PROXY", "port": port}}));
+    let header = |mesh: &MeshSnapshot, target: &str| match asked(mesh, target) {
+        Ok(route) => Ok((
+            route.destination.to_string(),
+            route.header.unwrap().to_string(),
+        )),
+        Err(refusal) => Err((refusal.status(), refusal.to_string())),
     };
-    for (host, port, uid, expected) in [
-        (Some("own.ns"), 1, "server", Some("own.ns")),
-        (Some("x.ns"), 8080, "server", Some("plain.ns")),
-        (None, 8080, "server", Some("plain.ns")),
-        (None, 9090, "server", Some("own.ns")),
-        (None, 9090, "client", None),
-        (None, 80, "server", None),
+    let to = |destination: &str, header: &str| Ok((destination.to_owned(), header.to_owned()));
+    let own = proxy(json!(15088));
+    for (what, mesh, target, expected) in [
+        (
+            "an address as it is",
+            &own,
+            "10.1.0.1:80",
+            to("10.0.0.2:15088", "10.1.0.1:80"),
+        ),
+        (
+            "an unknown address",
+            &own,
+            "1.2.3.4:80",
+            to("10.0.0.2:15088", "1.2.3.4:80"),
+        ),
+        (
+            "our own address",
+            &own,
+            "10.0.0.2:8080",
+            to("10.0.0.2:15088", "10.0.0.2:8080"),
+        ),
+        (
+            "mapped",
+            &own,
+            "[::ffff:10.0.0.2]:8080",
+            to("10.0.0.2:15088", "10.0.0.2:8080"),
+        ),
+        (
+            "a service by its address, with its own port",
+            &own,
+            "own.ns:80",
+            to("10.0.0.2:15088", "10.1.0.1:80"),
+        ),
+        (
+            "without a port of the tunnel's own",
+            &proxy(Value::Null),
+            "own.ns:80",
+            to("10.0.0.2:9090", "10.1.0.1:80"),
+        ),
+        (
+            "IPv4 first, the last of several",
+            &own,
+            "many.ns:80",
+            to("10.0.0.2:15088", "10.1.0.8:80"),
+        ),
+        (
+            "else IPv6",
+            &own,
+            "six.ns:80",
+            to("10.0.0.2:15088", "[ff07::1]:80"),
+        ),
+        (
+            "else another network's",
+            &own,
+            "far.ns:80",
+            to("10.0.0.2:15088", "10.2.0.1:80"),
+        ),
+        (
+            "a service without addresses",
+            &own,
+            "bare.ns:80",
+            Err((
+                503,
+                "requested service bare.ns found, but has no IP addresses".to_owned(),
+            )),
+        ),
+        (
+            "a port that it does not have",
+            &own,
+            "own.ns:81",
+            Err((
+                503,
+                "requested service own.ns:81 found, but cannot resolve port".to_owned(),
+            )),
+        ),
+        (
+            "a port of ours, which comes before the address",
+            &proxy(json!(15006)),
+            "bare.ns:80",
+            Err((503, "attempted recursive call to ourselves".to_owned())),
+        ),
     ] {
-        assert_eq!(
-            guess(host, port, uid).as_deref(),
-            expected,
-            "{host:?} {port} {uid}"
-        );
+        assert_eq!(header(mesh, target), expected, "{what}");
     }
-    assert_eq!(guess_service(&[], Some("own.ns"), 80), None);
+    // Without a header, nobody misses the address; nor does one that is written stand in front of plain bytes.
+    let none = world(json!({"applicationTunnel": {"protocol": "NONE", "port": 9000}}));
+    let route = asked(&none, "bare.ns:80").unwrap();
+    assert_eq!((route.destination.port(), route.header), (9000, None));
 }
