@@ -157,5 +157,8 @@ class Mesh:
     def authorize(self, facts: bytes) -> bytes:
         """Whether a connection may pass (JSON in, JSON out)."""
 
+    def inbound(self, facts: bytes) -> bytes:
+        """Where a request or a plain connection would go at its destination (JSON in, JSON out)."""
+
     def explain(self, facts: bytes) -> bytes:
-        """Both, with the reasons written down (JSON in, JSON out)."""
+        """All that the facts suffice for, with the reasons written down (JSON in, JSON out)."""

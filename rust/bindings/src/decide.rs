@@ -6,9 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use mesh::authorize::ConnectionFacts;
-use mesh::explain::{explain_authorize, explain_route};
+use mesh::explain::{explain_authorize, explain_inbound, explain_plaintext, explain_route};
 use mesh::identity::Identity;
-use mesh::route::{RouteFacts, Target};
+use mesh::route::{InboundFacts, RouteFacts, Target};
 use mesh::snapshot::MeshSnapshot;
 use mesh::store::MeshStore;
 use mesh::workload::Workload;
@@ -23,19 +23,32 @@ use crate::errors;
 /// The port on which peers accept HBONE unless the facts say otherwise.
 const HBONE_PORT: u16 = 15008;
 
+/// The ports of a data plane, which no request may reach unless the facts name others (spec/dataplane.md §1).
+const RESERVED_PORTS: [u16; 3] = [15001, 15006, HBONE_PORT];
+
 /// The mesh as it would be after applying some resources.
 #[pyclass(frozen, module = "ztunnel._ztunnel")]
 pub(crate) struct Mesh(Arc<MeshSnapshot>);
 
-/// What is asked. `source` and `workload` are uids; `target` is `ip:port` or `hostname:port`.
+/// What is asked. `source` and `workload` are uids; `target` and `authority` are `ip:port` or `hostname:port`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Facts {
     /// Who opens the connection (route).
     source: Option<String>,
+    /// The address it comes from, else the first of `source` (route).
+    client: Option<IpAddr>,
     /// What it is opened to (route).
     target: Option<String>,
-    /// Who is asked to take it (authorize).
+    /// What a tunnel asks for at its end (inbound).
+    authority: Option<String>,
+    /// Where that tunnel ended, else the first address of `workload` (inbound).
+    local_address: Option<IpAddr>,
+    /// Which service the peer says it means (inbound).
+    host: Option<String>,
+    /// Where a plain connection was going (inbound).
+    captured: Option<SocketAddr>,
+    /// Who is asked to take it (authorize, inbound).
     workload: Option<String>,
     /// Where it comes from (authorize).
     source_address: Option<SocketAddr>,
@@ -46,6 +59,7 @@ struct Facts {
     #[serde(default)]
     network: String,
     hbone_port: Option<u16>,
+    reserved_ports: Option<Vec<u16>>,
     /// Which of equally good endpoints: a share of their total weight, 0 to 1.
     #[serde(default)]
     choice: f64,
@@ -79,12 +93,20 @@ impl Mesh {
         answer(py, &facts, |facts| self.authorized(facts))
     }
 
+    fn inbound<'py>(&self, py: Python<'py>, facts: Vec<u8>) -> PyResult<Bound<'py, PyBytes>> {
+        answer(py, &facts, |facts| self.arriving(facts))
+    }
+
     fn explain<'py>(&self, py: Python<'py>, facts: Vec<u8>) -> PyResult<Bound<'py, PyBytes>> {
         answer(py, &facts, |facts| {
             let routed = facts.target.is_some().then(|| self.routed(facts));
-            let authorized = facts.workload.is_some().then(|| self.authorized(facts));
+            let arrives = facts.authority.is_some() || facts.captured.is_some();
+            let inbound = arrives.then(|| self.arriving(facts));
+            let judged = facts.workload.is_some() && !(arrives && facts.destination.is_none());
+            let authorized = judged.then(|| self.authorized(facts));
             Ok(json!({
                 "route": routed.transpose()?,
+                "inbound": inbound.transpose()?,
                 "authorize": authorized.transpose()?,
             }))
         })
@@ -103,10 +125,8 @@ impl Mesh {
 impl Mesh {
     fn routed(&self, facts: &Facts) -> Result<Value, String> {
         let source = self.workload(facts.source.as_deref(), "source")?;
-        let target = facts.target.as_deref().ok_or("target: missing")?;
-        let target = Target::parse(target)
-            .ok_or_else(|| format!("target: need `ip:port` or `hostname:port`: {target}"))?;
-        let client = source.addresses.first().copied();
+        let target = target(facts.target.as_deref(), "target")?;
+        let client = facts.client.or_else(|| source.addresses.first().copied());
         let route_facts = RouteFacts {
             source: &source,
             client: client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
@@ -119,6 +139,29 @@ impl Mesh {
             ((total as f64 * share) as u64).min(total.saturating_sub(1))
         };
         let explained = explain_route(&self.0, &route_facts, &mut choose);
+        serde_json::to_value(explained).map_err(|error| error.to_string())
+    }
+
+    /// Where a request or a plain connection goes at its destination.
+    fn arriving(&self, facts: &Facts) -> Result<Value, String> {
+        let local = self.workload(facts.workload.as_deref(), "workload")?;
+        let explained = if let Some(destination) = facts.captured {
+            explain_plaintext(&self.0, &local, destination)
+        } else {
+            let authority = authority(facts.authority.as_deref())?;
+            let first = local.addresses.first().copied();
+            let inbound_facts = InboundFacts {
+                local: &local,
+                local_address: facts
+                    .local_address
+                    .or(first)
+                    .ok_or("localAddress: missing")?,
+                target: &authority,
+                network: &facts.network,
+                reserved_ports: facts.reserved_ports.as_deref().unwrap_or(&RESERVED_PORTS),
+            };
+            explain_inbound(&self.0, &inbound_facts, facts.host.as_deref())
+        };
         serde_json::to_value(explained).map_err(|error| error.to_string())
     }
 
@@ -141,6 +184,24 @@ impl Mesh {
             .cloned()
             .ok_or_else(|| format!("{field}: no such workload: {uid}"))
     }
+}
+
+fn target(text: Option<&str>, field: &str) -> Result<Target, String> {
+    let text = text.ok_or_else(|| format!("{field}: missing"))?;
+    Target::parse(text).ok_or_else(|| format!("{field}: need `ip:port` or `hostname:port`: {text}"))
+}
+
+/// A target whose name is compared byte by byte, as it came: unlike people, peers are taken at their word.
+fn authority(text: Option<&str>) -> Result<Target, String> {
+    let target = target(text, "authority")?;
+    let as_written = text.and_then(|text| text.rsplit_once(':'));
+    Ok(match (target, as_written) {
+        (Target::Host { port, .. }, Some((hostname, _))) => Target::Host {
+            hostname: hostname.to_owned(),
+            port,
+        },
+        (target, _) => target,
+    })
 }
 
 fn answer<'py>(
