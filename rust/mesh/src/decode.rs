@@ -11,10 +11,15 @@ use crate::service::Service;
 use crate::workload::Workload;
 
 mod authorization;
+mod closed;
 mod json;
 mod objects;
+mod parts;
+mod place;
+mod texts;
 
-use json::{Mistakes, Node, Place};
+use json::Node;
+use place::{Mistakes, Place};
 
 /// A workload; its resource name is its uid.
 pub const TYPE_WORKLOAD: &str = "ztunnel.local/Workload";

@@ -118,12 +118,17 @@ impl FromStr for Identity {
     }
 }
 
-pub(crate) fn segment(text: &str) -> Result<Arc<str>, IdentityError> {
+fn segment(text: &str) -> Result<Arc<str>, IdentityError> {
+    check_segment(text).map(|()| text.into())
+}
+
+/// Whether a text can be a namespace or a service account in a SPIFFE ID.
+pub(crate) fn check_segment(text: &str) -> Result<(), IdentityError> {
     let allowed = |b: u8| matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_');
     if text.is_empty() || text == "." || text == ".." || !text.bytes().all(allowed) {
         return Err(IdentityError::Segment(text.chars().take(128).collect()));
     }
-    Ok(text.into())
+    Ok(())
 }
 
 /// Why a text is not an identity.

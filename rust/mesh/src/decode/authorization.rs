@@ -1,18 +1,20 @@
-//! The fields of authorization policies, read so that what cannot be read never lets anything through.
+//! The fields of authorization policies as JSON, read so that what cannot be read never lets anything through.
 //!
 //! A policy with mistakes is rejected. What is returned beside the mistakes is its fail-closed form: an ALLOW that
 //! allows no more, a DENY that denies no less than the text meant.
 
-use super::json::{Fields, Node, Place, boolean, choice, list, name, parsed, text, whole};
-use super::objects::key_part;
+use super::closed;
+use super::json::{Fields, Node, boolean, choice, list, parsed, text, whole};
+use super::place::Place;
+use super::texts::{self, bounded};
 use crate::authorization::{
     Action, Authorization, Clause, Match, Rule, Scope, ServiceAccountMatch, StringMatch,
 };
 
 pub(super) fn authorization(node: &Node<'_>, place: &Place<'_>) -> Option<Authorization> {
     let mut o = Fields::open(node, place)?;
-    let name = o.need("name", key_part);
-    let namespace = o.need("namespace", key_part);
+    let name = o.need("name", text(texts::key_part));
+    let namespace = o.need("namespace", text(texts::key_part));
     let scope = o.need("scope", scope);
     let action = o.need("action", action);
     let dry_run = o.need("dryRun", boolean).unwrap_or(false);
@@ -23,19 +25,12 @@ pub(super) fn authorization(node: &Node<'_>, place: &Place<'_>) -> Option<Author
     let outside_rules = place.mistakes() - in_rules;
 
     let action = action?;
-    let rules = match (rules, action) {
-        // A field that we do not know may narrow the whole policy.
-        (_, Action::Allow) if outside_rules > 0 => Vec::new(),
-        (Some(rules), _) => rules,
-        (None, Action::Allow) => Vec::new(),
-        (None, Action::Deny) => vec![unreadable_rule()],
-    };
     Some(Authorization {
-        name: name?,
-        namespace: namespace?,
+        name: name?.into(),
+        namespace: namespace?.into(),
         scope: scope?,
         action,
-        rules,
+        rules: closed::rules(rules, action, outside_rules > 0),
         dry_run,
         unreadable: place.mistakes() > 0,
     })
@@ -60,19 +55,17 @@ fn action(node: &Node<'_>, place: &Place<'_>) -> Option<Action> {
 
 /// Never `None`: a rule, clause or match left out would change what the policy says.
 fn rule(node: &Node<'_>, place: &Place<'_>) -> Option<Rule> {
-    Some(list(node, place, clause).map_or_else(unreadable_rule, Rule))
+    Some(list(node, place, clause).map_or_else(closed::rule, Rule))
 }
 
 fn clause(node: &Node<'_>, place: &Place<'_>) -> Option<Clause> {
-    Some(Clause(
-        list(node, place, condition).unwrap_or_else(|| vec![unreadable_match()]),
-    ))
+    Some(list(node, place, condition).map_or_else(closed::clause, Clause))
 }
 
 fn condition(node: &Node<'_>, place: &Place<'_>) -> Option<Match> {
     let before = place.mistakes();
     let Some(mut o) = Fields::open(node, place) else {
-        return Some(unreadable_match());
+        return Some(closed::condition());
     };
     let mut found = Match {
         namespaces: wanted(&mut o, "namespaces", pattern),
@@ -121,12 +114,12 @@ fn unwanted<T>(
 
 fn service_account(node: &Node<'_>, place: &Place<'_>) -> Option<ServiceAccountMatch> {
     let mut o = Fields::open(node, place)?;
-    let namespace = o.need("namespace", name);
-    let service_account = o.need("serviceAccount", name);
+    let namespace = o.need("namespace", text(texts::name));
+    let service_account = o.need("serviceAccount", text(texts::name));
     o.close();
     Some(ServiceAccountMatch {
-        namespace: namespace?,
-        service_account: service_account?,
+        namespace: namespace?.into(),
+        service_account: service_account?.into(),
     })
 }
 
@@ -140,10 +133,11 @@ fn pattern(node: &Node<'_>, place: &Place<'_>) -> Option<StringMatch> {
         return place.fault("expected exactly one of Exact, Prefix, Suffix, Presence");
     };
     let at = place.field(kind);
+    let text = |value| text(bounded)(value, &at).map(Into::into);
     match &**kind {
-        "Exact" => text(value, &at).map(StringMatch::Exact),
-        "Prefix" => text(value, &at).map(StringMatch::Prefix),
-        "Suffix" => text(value, &at).map(StringMatch::Suffix),
+        "Exact" => text(value).map(StringMatch::Exact),
+        "Prefix" => text(value).map(StringMatch::Prefix),
+        "Suffix" => text(value).map(StringMatch::Suffix),
         "Presence" => presence(value, &at),
         _ => place.fault(format_args!(
             "expected one of Exact, Prefix, Suffix, Presence, found `{}`",
@@ -158,16 +152,5 @@ fn presence(node: &Node<'_>, place: &Place<'_>) -> Option<StringMatch> {
         Node::List(entries) if entries.is_empty() => Some(StringMatch::Presence),
         Node::Object(entries) if entries.is_empty() => Some(StringMatch::Presence),
         other => place.fault(format_args!("expected [], found {other}")),
-    }
-}
-
-fn unreadable_rule() -> Rule {
-    Rule(vec![Clause(vec![unreadable_match()])])
-}
-
-fn unreadable_match() -> Match {
-    Match {
-        unreadable: true,
-        ..Match::default()
     }
 }

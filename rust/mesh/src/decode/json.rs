@@ -4,18 +4,15 @@
 //! replacing the first would widen it) and borrows its texts. Knows nothing of the mesh; `objects.rs` does.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fmt::{self, Display, Write};
+use std::fmt::{self, Display};
 use std::str::FromStr;
-use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use super::place::Place;
+use super::texts::bounded;
 use crate::address::excerpt;
-
-/// Enough to repair a file by, few enough that hostile input cannot make the answer large.
-const MAX_MISTAKES: usize = 16;
 
 /// More than any object has (a workload: 25); finding fields and twins is quadratic.
 const MAX_FIELDS: usize = 64;
@@ -46,101 +43,6 @@ impl Display for Node<'_> {
     }
 }
 
-/// What is wrong with a resource.
-#[derive(Default)]
-pub(super) struct Mistakes(RefCell<(Vec<String>, usize)>);
-
-impl Mistakes {
-    pub(super) fn count(&self) -> usize {
-        self.0.borrow().1
-    }
-
-    pub(super) fn into_reasons(self) -> Vec<String> {
-        let (mut reasons, count) = self.0.into_inner();
-        if count > reasons.len() {
-            reasons.push(format!("and {} more mistakes", count - reasons.len()));
-        }
-        reasons
-    }
-}
-
-/// Where in the tree we are; rendered only when there is something to say.
-pub(super) struct Place<'p> {
-    above: Option<&'p Self>,
-    step: Step<'p>,
-    mistakes: &'p Mistakes,
-}
-
-enum Step<'p> {
-    Field(&'p str),
-    Index(usize),
-    Key(&'p str),
-    Root,
-}
-
-impl<'p> Place<'p> {
-    pub(super) fn root(mistakes: &'p Mistakes) -> Self {
-        Self {
-            above: None,
-            step: Step::Root,
-            mistakes,
-        }
-    }
-
-    pub(super) fn field(&'p self, name: &'p str) -> Self {
-        self.below(Step::Field(name))
-    }
-
-    pub(super) fn mistakes(&self) -> usize {
-        self.mistakes.count()
-    }
-
-    /// Notes a mistake here and gives `None`, so that a reader can end with it.
-    pub(super) fn fault<T>(&self, cause: impl Display) -> Option<T> {
-        self.note(cause);
-        None
-    }
-
-    /// Notes a mistake here.
-    pub(super) fn note(&self, cause: impl Display) {
-        let (reasons, count) = &mut *self.mistakes.0.borrow_mut();
-        *count += 1;
-        if reasons.len() < MAX_MISTAKES {
-            let path = self.to_string();
-            reasons.push(if path.is_empty() {
-                cause.to_string()
-            } else {
-                format!("{path}: {cause}")
-            });
-        }
-    }
-
-    fn below(&'p self, step: Step<'p>) -> Self {
-        Self {
-            above: Some(self),
-            step,
-            mistakes: self.mistakes,
-        }
-    }
-}
-
-impl Display for Place<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(above) = self.above {
-            above.fmt(f)?;
-            if matches!(self.step, Step::Field(_)) && !matches!(above.step, Step::Root) {
-                f.write_char('.')?;
-            }
-        }
-        match &self.step {
-            Step::Field(name) => f.write_str(name),
-            Step::Index(index) => write!(f, "[{index}]"),
-            Step::Key(key) => write!(f, "[{:?}]", excerpt(key)),
-            Step::Root => Ok(()),
-        }
-    }
-}
-
 /// A JSON object being read: each field is asked for once, what nobody asked for is a mistake.
 pub(super) struct Fields<'n, 'p> {
     entries: &'n [(Cow<'n, str>, Node<'n>)],
@@ -167,7 +69,7 @@ impl<'n, 'p> Fields<'n, 'p> {
     pub(super) fn take<T>(
         &mut self,
         name: &'static str,
-        read: impl Fn(&Node<'_>, &Place<'_>) -> Option<T>,
+        read: impl Fn(&'n Node<'n>, &Place<'_>) -> Option<T>,
     ) -> Option<T> {
         self.asked.push(name);
         let (_, node) = self.entries.iter().find(|(key, _)| key == name)?;
@@ -178,7 +80,7 @@ impl<'n, 'p> Fields<'n, 'p> {
     pub(super) fn take_nullable<T>(
         &mut self,
         name: &'static str,
-        read: impl Fn(&Node<'_>, &Place<'_>) -> Option<T>,
+        read: impl Fn(&'n Node<'n>, &Place<'_>) -> Option<T>,
     ) -> Option<T> {
         let null = matches!(
             self.entries.iter().find(|(key, _)| key == name),
@@ -195,7 +97,7 @@ impl<'n, 'p> Fields<'n, 'p> {
     pub(super) fn need<T>(
         &mut self,
         name: &'static str,
-        read: impl Fn(&Node<'_>, &Place<'_>) -> Option<T>,
+        read: impl Fn(&'n Node<'n>, &Place<'_>) -> Option<T>,
     ) -> Option<T> {
         if self.entries.iter().any(|(key, _)| key == name) {
             return self.take(name, read);
@@ -244,25 +146,22 @@ pub(super) fn whole<T: TryFrom<u64>>(node: &Node<'_>, place: &Place<'_>) -> Opti
     })
 }
 
-pub(super) fn text(node: &Node<'_>, place: &Place<'_>) -> Option<Arc<str>> {
-    match node {
-        Node::Text(text) => Some((&**text).into()),
+/// A text that is what `check` says.
+pub(super) fn text<'n, T>(
+    check: impl Fn(&'n str, &Place<'_>) -> Option<T>,
+) -> impl Fn(&'n Node<'n>, &Place<'_>) -> Option<T> {
+    move |node, place| match node {
+        Node::Text(text) => check(text, place),
         other => place.fault(format_args!("expected a text, found {other}")),
-    }
-}
-
-/// A text that must not be empty.
-pub(super) fn name(node: &Node<'_>, place: &Place<'_>) -> Option<Arc<str>> {
-    match text(node, place) {
-        Some(text) if text.is_empty() => place.fault("must not be empty"),
-        text => text,
     }
 }
 
 /// A text with a grammar of its own.
 pub(super) fn parsed<T: FromStr<Err: Display>>(node: &Node<'_>, place: &Place<'_>) -> Option<T> {
     match node {
-        Node::Text(text) => text.parse().map_or_else(|cause| place.fault(cause), Some),
+        Node::Text(text) => bounded(text, place)?
+            .parse()
+            .map_or_else(|cause| place.fault(cause), Some),
         other => place.fault(format_args!("expected a text, found {other}")),
     }
 }
@@ -287,17 +186,18 @@ pub(super) fn choice<T: Copy>(
 }
 
 /// The entries of a list that could be read.
-pub(super) fn list<T>(
-    node: &Node<'_>,
+pub(super) fn list<'n, T>(
+    node: &'n Node<'n>,
     place: &Place<'_>,
-    read: impl Fn(&Node<'_>, &Place<'_>) -> Option<T>,
+    read: impl Fn(&'n Node<'n>, &Place<'_>) -> Option<T>,
 ) -> Option<Vec<T>> {
     match node {
+        Node::List(nodes) if !place.admit(nodes.len()) => None,
         Node::List(nodes) => Some(
             nodes
                 .iter()
                 .enumerate()
-                .filter_map(|(index, node)| read(node, &place.below(Step::Index(index))))
+                .filter_map(|(index, node)| read(node, &place.index(index)))
                 .collect(),
         ),
         other => place.fault(format_args!("expected a list, found {other}")),
@@ -317,9 +217,15 @@ where
     let Node::Object(entries) = node else {
         return place.fault(format_args!("expected a map, found {node}"));
     };
+    if !place.admit(entries.len()) {
+        return None;
+    }
     let mut map = BTreeMap::new();
     for (key, node) in entries {
-        let place = place.below(Step::Key(key));
+        let place = place.key(key);
+        let Some(key) = bounded(key, &place) else {
+            continue;
+        };
         match read_key(key) {
             Ok(key) if map.contains_key(&key) => place.note("is given twice"),
             Ok(key) => drop(read(node, &place).map(|value| map.insert(key, value))),

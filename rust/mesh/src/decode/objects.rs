@@ -1,4 +1,4 @@
-//! The fields of workloads and services, and their defaults.
+//! The fields of workloads and services as JSON; `protobuf/objects.rs` has them as Istio's messages.
 //!
 //! Defaults are those of XDS ingestion (spec/control.md §5.1), not the local file's missing ones: an empty trust domain
 //! would make an identity that nothing can prove.
@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::json::{Fields, Node, Place, boolean, choice, list, map, name, parsed, text, whole};
-use crate::address::{Locality, NamespacedHostname, NetworkAddress, parse_ip};
-use crate::identity::{TrustDomain, segment};
+use super::json::{Fields, Node, boolean, choice, list, map, parsed, text, whole};
+use super::parts::{WorkloadParts, admit_addresses};
+use super::place::Place;
+use super::texts::{self, bounded};
+use crate::address::{NamespacedHostname, NetworkAddress, parse_ip};
 use crate::service::{
     CidrVip, Endpoint, Endpoints, HealthPolicy, IpFamilies, LoadBalancer, LoadBalancerMode,
     LoadBalancerScope, Service, SubjectAltName, Visibility, WeightedWaypoint,
@@ -21,20 +23,20 @@ use crate::workload::{
 
 pub(super) fn workload(node: &Node<'_>, place: &Place<'_>) -> Option<Workload> {
     let mut o = Fields::open(node, place)?;
-    let uid = o.need("uid", name);
-    let namespace = o.need("namespace", path_segment);
+    let uid = o.need("uid", text(texts::name));
+    let namespace = o.need("namespace", text(texts::path_segment));
     let addresses = o.need("workloadIps", addresses);
-    let workload = Workload {
+    let parts = WorkloadParts {
         uid: uid.unwrap_or_default(),
-        name: o.take("name", text).unwrap_or_default(),
+        name: o.take("name", text(bounded)).unwrap_or_default(),
         namespace: namespace.unwrap_or_default(),
         trust_domain: o
-            .take("trustDomain", trust_domain)
-            .unwrap_or_else(default_trust_domain),
+            .take("trustDomain", text(texts::trust_domain))
+            .or_else(|| texts::trust_domain("", place))?,
         service_account: o
-            .take("serviceAccount", service_account)
-            .unwrap_or_else(|| "default".into()),
-        network: o.take("network", text).unwrap_or_default(),
+            .take("serviceAccount", text(texts::service_account))
+            .unwrap_or("default"),
+        network: o.take("network", text(bounded)).unwrap_or_default(),
         addresses: addresses.unwrap_or_default(),
         protocol: o.take("protocol", protocol).unwrap_or_default(),
         network_mode: o.take("networkMode", network_mode).unwrap_or_default(),
@@ -42,16 +44,17 @@ pub(super) fn workload(node: &Node<'_>, place: &Place<'_>) -> Option<Workload> {
         network_gateway: o.take_nullable("networkGateway", gateway),
         application_tunnel: o.take_nullable("applicationTunnel", application_tunnel),
         native_tunnel: o.take("nativeTunnel", boolean).unwrap_or_default(),
-        workload_name: o.take("workloadName", text).unwrap_or_default(),
-        workload_type: o.take("workloadType", text).unwrap_or_default(),
-        canonical_name: o.take("canonicalName", text).unwrap_or_default(),
-        canonical_revision: o.take("canonicalRevision", text).unwrap_or_default(),
-        hostname: o.take("hostname", text).unwrap_or_default(),
-        node: o.take("node", text).unwrap_or_default(),
+        workload_name: o.take("workloadName", text(bounded)).unwrap_or_default(),
+        workload_type: o.take("workloadType", text(bounded)).unwrap_or_default(),
+        canonical_name: o.take("canonicalName", text(bounded)).unwrap_or_default(),
+        canonical_revision: o
+            .take("canonicalRevision", text(bounded))
+            .unwrap_or_default(),
+        hostname: o.take("hostname", text(bounded)).unwrap_or_default(),
+        node: o.take("node", text(bounded)).unwrap_or_default(),
         cluster: o
-            .take("clusterId", text)
-            .filter(|id| !id.is_empty())
-            .unwrap_or_else(|| "Kubernetes".into()),
+            .take("clusterId", text(texts::cluster))
+            .or_else(|| texts::cluster("", place))?,
         locality: o.take_nullable("locality", locality).unwrap_or_default(),
         status: o.take("status", status).unwrap_or_default(),
         authorization_policies: o
@@ -61,15 +64,21 @@ pub(super) fn workload(node: &Node<'_>, place: &Place<'_>) -> Option<Workload> {
         services: o.take("services", workload_services).unwrap_or_default(),
     };
     o.close();
-    Some(workload)
+    Some(parts.build())
 }
 
 pub(super) fn service(node: &Node<'_>, place: &Place<'_>) -> Option<Service> {
     let mut o = Fields::open(node, place)?;
     let service = Service {
-        name: o.need("name", text).unwrap_or_default(),
-        namespace: o.need("namespace", key_part).unwrap_or_default(),
-        hostname: o.need("hostname", key_part).unwrap_or_default(),
+        name: o.need("name", text(bounded)).unwrap_or_default().into(),
+        namespace: o
+            .need("namespace", text(texts::key_part))
+            .unwrap_or_default()
+            .into(),
+        hostname: o
+            .need("hostname", text(texts::key_part))
+            .unwrap_or_default()
+            .into(),
         vips: o.need("vips", network_addresses).unwrap_or_default(),
         cidr_vips: o.take("cidrVips", cidr_vips).unwrap_or_default(),
         ports: o.need("ports", ports).unwrap_or_default(),
@@ -88,45 +97,15 @@ pub(super) fn service(node: &Node<'_>, place: &Place<'_>) -> Option<Service> {
     Some(service)
 }
 
-fn ip(node: &Node<'_>, place: &Place<'_>) -> Option<IpAddr> {
-    text(node, place).and_then(|text| parse_ip(&text).map_or_else(|cause| place.fault(cause), Some))
-}
-
 fn addresses(node: &Node<'_>, place: &Place<'_>) -> Option<Vec<IpAddr>> {
-    list(node, place, ip)
+    let ip = text(|text, place: &Place<'_>| {
+        parse_ip(text).map_or_else(|cause| place.fault(cause), Some)
+    });
+    list(node, place, ip).filter(|list| admit_addresses(list.len(), place))
 }
 
 fn network_addresses(node: &Node<'_>, place: &Place<'_>) -> Option<Vec<NetworkAddress>> {
-    list(node, place, parsed)
-}
-
-/// A part of a SPIFFE ID's path.
-fn path_segment(node: &Node<'_>, place: &Place<'_>) -> Option<Arc<str>> {
-    text(node, place).and_then(|text| segment(&text).map_or_else(|cause| place.fault(cause), Some))
-}
-
-fn service_account(node: &Node<'_>, place: &Place<'_>) -> Option<Arc<str>> {
-    match node {
-        Node::Text(text) if text.is_empty() => None,
-        node => path_segment(node, place),
-    }
-}
-
-fn trust_domain(node: &Node<'_>, place: &Place<'_>) -> Option<TrustDomain> {
-    let text = text(node, place).filter(|text| !text.is_empty())?;
-    TrustDomain::parse(&text).map_or_else(|cause| place.fault(cause), Some)
-}
-
-fn default_trust_domain() -> TrustDomain {
-    TrustDomain::parse("cluster.local").expect("is a trust domain")
-}
-
-/// A part of a resource name, which is split at its slash.
-pub(super) fn key_part(node: &Node<'_>, place: &Place<'_>) -> Option<Arc<str>> {
-    match name(node, place) {
-        Some(text) if text.contains('/') => place.fault("must not contain a slash"),
-        text => text,
-    }
+    list(node, place, parsed).filter(|list| admit_addresses(list.len(), place))
 }
 
 fn protocol(node: &Node<'_>, place: &Place<'_>) -> Option<TunnelProtocol> {
@@ -156,17 +135,15 @@ fn status(node: &Node<'_>, place: &Place<'_>) -> Option<HealthStatus> {
     choice(node, place, &words)
 }
 
-fn policy_keys(node: &Node<'_>, place: &Place<'_>) -> Option<Vec<Arc<str>>> {
-    list(node, place, name)
+fn policy_keys<'n>(node: &'n Node<'n>, place: &Place<'_>) -> Option<Vec<&'n str>> {
+    list(node, place, text(texts::name))
 }
 
-fn locality(node: &Node<'_>, place: &Place<'_>) -> Option<Locality> {
+/// Region, zone, subzone.
+fn locality<'n>(node: &'n Node<'n>, place: &Place<'_>) -> Option<[&'n str; 3]> {
     let mut o = Fields::open(node, place)?;
-    let locality = Locality {
-        region: o.need("region", text).unwrap_or_default(),
-        zone: o.need("zone", text).unwrap_or_default(),
-        subzone: o.need("subzone", text).unwrap_or_default(),
-    };
+    let locality =
+        ["region", "zone", "subzone"].map(|field| o.need(field, text(bounded)).unwrap_or_default());
     o.close();
     Some(locality)
 }
@@ -184,7 +161,7 @@ fn gateway(node: &Node<'_>, place: &Place<'_>) -> Option<GatewayAddress> {
 
 /// The address form is tried first (spec/control.md §3).
 fn destination(node: &Node<'_>, place: &Place<'_>) -> Option<GatewayDestination> {
-    let text = text(node, place)?;
+    let text = text(bounded)(node, place)?;
     if let Ok(address) = text.parse() {
         return Some(GatewayDestination::Address(address));
     }
@@ -257,12 +234,12 @@ fn endpoints(node: &Node<'_>, place: &Place<'_>) -> Option<Endpoints> {
 
 fn endpoint(node: &Node<'_>, place: &Place<'_>) -> Option<Arc<Endpoint>> {
     let mut o = Fields::open(node, place)?;
-    let workload_uid = o.need("workloadUid", name);
+    let workload_uid = o.need("workloadUid", text(texts::name));
     let port = o.need("port", ports);
     let status = o.take("status", status).unwrap_or_default();
     o.close();
     Some(Arc::new(Endpoint {
-        workload_uid: workload_uid?,
+        workload_uid: workload_uid?.into(),
         port: port?,
         status,
     }))
@@ -271,20 +248,20 @@ fn endpoint(node: &Node<'_>, place: &Place<'_>) -> Option<Arc<Endpoint>> {
 fn cidr_vips(node: &Node<'_>, place: &Place<'_>) -> Option<Vec<CidrVip>> {
     list(node, place, |node, place| {
         let mut o = Fields::open(node, place)?;
-        let network = o.need("network", text);
+        let network = o.need("network", text(bounded));
         let cidr = o.need("cidr", parsed);
         o.close();
         Some(CidrVip {
-            network: network?,
+            network: network?.into(),
             cidr: cidr?,
         })
     })
+    .filter(|list| admit_addresses(list.len(), place))
 }
 
 fn alt_names(node: &Node<'_>, place: &Place<'_>) -> Option<Vec<SubjectAltName>> {
-    list(node, place, |node, place| {
-        text(node, place).map(|text| SubjectAltName::new(&text))
-    })
+    let name = |text: &str, place: &Place<'_>| bounded(text, place).map(SubjectAltName::new);
+    list(node, place, text(name))
 }
 
 fn weighted_waypoints(node: &Node<'_>, place: &Place<'_>) -> Option<Vec<WeightedWaypoint>> {

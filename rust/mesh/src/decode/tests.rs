@@ -172,6 +172,38 @@ fn the_list_of_mistakes_ends_somewhere() {
 }
 
 #[test]
+fn texts_and_lists_end_somewhere() {
+    let long = "x".repeat(2049);
+    let all = |section: &str, object: Value| mistakes(&json!({ section: [object] }));
+    for more in [
+        json!({ "node": long }),
+        json!({ "authorizationPolicies": [long] }),
+    ] {
+        let found = all("workloads", pod("u", &[], more));
+        assert!(
+            found[0].ends_with(": longer than 2048 bytes: 2049"),
+            "{found:?}"
+        );
+    }
+    let found = all("workloads", pod("u", &["10.0.0.1"; 4097], json!({})));
+    assert_eq!(
+        found,
+        ["workloads \"u\": workloadIps: more than 4096 entries: 4097"]
+    );
+    let found = all("services", service("s", &["/10.0.0.1"; 4097], json!({})));
+    assert_eq!(
+        found,
+        ["services \"ns/s.ns\": vips: more than 4096 entries: 4097"]
+    );
+    let rules = json!(vec![json!([[{}]]); 60_000]);
+    let found = all("policies", policy("p", "Deny", rules, json!({})));
+    assert!(
+        found[0].ends_with(": more than 131072 entries in all lists"),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn text_that_is_not_one_json_object_is_rejected() {
     let deep = "[".repeat(100_000);
     let deep_object = r#"{"a":"#.repeat(100_000);
