@@ -5,7 +5,6 @@
 //! A view is four indexes behind `Arc`s. Publishing copies neither workloads, services and policies nor whole indexes:
 //! of those that changed, only the nodes on the way to the changes (`snapshot/table.rs`, `balance/sum_tree.rs`).
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -229,13 +228,14 @@ where
     }
 }
 
-/// A table in the order of its keys, for dumps: the same mesh always looks the same.
+/// Values in the order of their keys, for dumps: the same mesh always looks the same.
 fn sorted<'a, K: Ord, T: 'a>(
     values: impl Iterator<Item = &'a Arc<T>>,
     key: impl Fn(&'a T) -> K,
 ) -> Vec<&'a T> {
-    let in_order: BTreeMap<K, &T> = values.map(|value| (key(value), &**value)).collect();
-    in_order.into_values().collect()
+    let mut values: Vec<&T> = values.map(|value| &**value).collect();
+    values.sort_by_cached_key(|value| key(value));
+    values
 }
 
 #[cfg(test)]

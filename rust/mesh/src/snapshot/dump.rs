@@ -1,8 +1,9 @@
-//! The mesh as `/config_dump` spells it (spec/control.md §11).
+//! The mesh as `/config_dump` spells it (spec/control.md §11), key by key in upstream's order, which is the alphabet's.
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::ser::Error;
+use serde::{Serialize, Serializer};
 
 use super::{MeshSnapshot, sorted};
 use crate::balance::EndpointSet;
@@ -13,19 +14,31 @@ impl MeshSnapshot {
     #[must_use]
     pub fn dump(&self, section: &str) -> Option<Vec<u8>> {
         match section {
-            "policies" => Some(json(&sorted(self.policies.values(), |p| {
-                (&p.namespace, &p.name)
-            }))),
+            "policies" => {
+                let policies = sorted(self.policies.values(), |p| p.key());
+                Some(json(policies.into_iter().map(InOrder)))
+            }
             "services" => {
                 let services = sorted(self.services.all(), |s| (&s.hostname, &s.namespace));
                 let whole = services.into_iter().map(|service| WholeService {
                     service,
-                    endpoints: self.services.endpoints(service),
+                    endpoints: Usable {
+                        service,
+                        endpoints: self.services.endpoints(service),
+                    },
                 });
-                Some(json(&whole.collect::<Vec<_>>()))
+                Some(json(whole.map(InOrder)))
             }
-            "stagedServices" => Some(json(&self.services.staged().collect::<BTreeMap<_, _>>())),
-            "workloads" => Some(json(&sorted(self.workloads.by_uid.values(), |w| &w.uid))),
+            "stagedServices" => {
+                let staged = self.services.staged();
+                let by_name =
+                    staged.map(|(name, endpoints)| (name.to_string(), InOrder(endpoints)));
+                Some(json_map(by_name.collect()))
+            }
+            "workloads" => {
+                let workloads = sorted(self.workloads.by_uid.values(), |w| &w.uid);
+                Some(json(workloads.into_iter().map(InOrder)))
+            }
             _ => None,
         }
     }
@@ -36,9 +49,43 @@ impl MeshSnapshot {
 struct WholeService<'a> {
     #[serde(flatten)]
     service: &'a Service,
+    endpoints: Usable<'a>,
+}
+
+/// The endpoints that may be chosen. Upstream holds no others; ours are kept, so that a change of the service's health
+/// policy finds them (spec/dataplane.md §20.2 item 11), and left out here.
+struct Usable<'a> {
+    service: &'a Service,
     endpoints: Option<&'a EndpointSet>,
 }
 
-fn json(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).expect("every key is a text and nothing in the types can fail")
+impl Serialize for Usable<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let endpoints = self.endpoints.into_iter().flat_map(EndpointSet::iter);
+        let usable = endpoints.filter(|endpoint| self.service.takes(endpoint.status));
+        serializer.collect_map(usable.map(|endpoint| (&*endpoint.workload_uid, endpoint)))
+    }
 }
+
+/// An object with its keys in the order of the alphabet; one at a time, for a tree is far larger than its text.
+struct InOrder<T>(T);
+
+impl<T: Serialize> Serialize for InOrder<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let tree = serde_json::to_value(&self.0).map_err(S::Error::custom)?;
+        tree.serialize(serializer)
+    }
+}
+
+fn json(list: impl Iterator<Item = impl Serialize>) -> Vec<u8> {
+    let mut text = Vec::new();
+    let mut serializer = serde_json::Serializer::new(&mut text);
+    serializer.collect_seq(list).expect(CANNOT_FAIL);
+    text
+}
+
+fn json_map(map: BTreeMap<String, impl Serialize>) -> Vec<u8> {
+    serde_json::to_vec(&map).expect(CANNOT_FAIL)
+}
+
+const CANNOT_FAIL: &str = "every key is a text and nothing in the types can fail";

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::testing::{apply, dump, mesh, pod, service};
+use crate::testing::{apply, dump, mesh, pod, policy, service};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -284,4 +284,56 @@ fn a_workload_is_found_by_its_own_hostname_for_as_long_as_it_has_it() {
     assert_eq!(found(&before, "ns/i.example"), None);
     store.apply(&[], &[(crate::decode::TYPE_WORKLOAD, "b")]);
     assert_eq!(found(&store.snapshot(), "ns/h.example"), None);
+}
+
+#[test]
+fn the_dump_sorts_policies_by_their_keys_and_keys_by_the_alphabet() {
+    let of = |namespace: &str| policy("p", "Deny", json!([]), json!({"namespace": namespace}));
+    let mesh = mesh(&json!({"policies": [of("a"), of("a-b")]}));
+    // As one text: `-` comes before `/`.
+    let dump = String::from_utf8(mesh.dump("policies").unwrap()).unwrap();
+    let of = |namespace: &str| {
+        format!(
+            r#"{{"action":"Deny","dryRun":false,"name":"p","namespace":"{namespace}","rules":[],"scope":"Namespace"}}"#
+        )
+    };
+    assert_eq!(dump, format!("[{},{}]", of("a-b"), of("a")));
+}
+
+#[test]
+fn the_dump_shows_the_endpoints_that_may_be_chosen_and_a_wider_health_policy_shows_the_rest() {
+    let mut store = crate::store::MeshStore::new();
+    let of = |name: &str, status: &str| {
+        pod(
+            name,
+            &[],
+            json!({"status": status, "services": {"ns/s.ns": {}}}),
+        )
+    };
+    let balanced = |health: &str| {
+        let balancer =
+            json!({"routingPreferences": [], "mode": "Standard", "healthPolicy": health});
+        json!({"services": [service("s", &[], json!({"loadBalancer": balancer}))]})
+    };
+    apply(
+        &mut store,
+        &json!({"workloads": [of("a", "Healthy"), of("b", "Unhealthy")]}),
+    );
+    let shown = |store: &crate::store::MeshStore| {
+        let endpoints = &dump(&store.snapshot(), "services")[0]["endpoints"];
+        endpoints
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    for (health, expected) in [
+        ("OnlyHealthy", &["a"][..]),
+        ("AllowAll", &["a", "b"]),
+        ("OnlyHealthy", &["a"]),
+    ] {
+        apply(&mut store, &balanced(health));
+        assert_eq!(shown(&store), expected);
+    }
 }
