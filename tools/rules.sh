@@ -30,6 +30,9 @@ code rust/*/src | grep -E '\bunsafe\b' | grep -vE '^rust/proxy/src/(sys(\.rs|/)|
 code rust/*/src | grep -E '\b(rustls|webpki|rcgen|x509_parser|aws_lc_rs|ring)::' | grep -vE '^rust/proxy/src/tls(\.rs|/)' |
     forbid "rust/proxy/src/tls is the one folder that names TLS types"
 
+code rust/*/src | grep -E '\bprost\b' | grep -vE '^rust/mesh/src/decode/protobuf(\.rs|/)' |
+    forbid "the messages of the wire stop at rust/mesh/src/decode/protobuf"
+
 code rust/mesh/src rust/hbone/src | grep -E '\btokio\b|\bstd::(net::(Tcp|Udp)|thread|fs|time::(Instant|SystemTime))' |
     forbid "mesh and hbone have no sockets, threads, files or clock"
 

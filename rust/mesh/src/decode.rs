@@ -1,8 +1,9 @@
 //! Bytes from the control side become the types of this crate, or a rejection that says why not.
 //!
-//! A resource's value is one JSON object in the spelling of the local file (spec/control.md §3). Every mistake in it is
-//! reported, each with the path of the field at fault; `decode/json.rs` walks the value, `decode/objects.rs` knows the
-//! fields.
+//! A resource's value is one of Istio's protobuf messages, as istiod sends them (`decode/protobuf.rs`), or one JSON object
+//! in the spelling of the local file (spec/control.md §3; `decode/json.rs` walks it, `decode/objects.rs` and
+//! `decode/authorization.rs` know the fields). Both end in the same types after the same checks (`decode/texts.rs`,
+//! `decode/parts.rs`, `decode/closed.rs`). Every mistake is reported, each with the path of the field at fault.
 
 use std::fmt;
 
@@ -16,11 +17,17 @@ mod json;
 mod objects;
 mod parts;
 mod place;
+mod protobuf;
 mod texts;
 
 use json::Node;
 use place::{Mistakes, Place};
 
+/// A workload or a service as `istio.workload.Address`; its resource name is the workload's uid or the service's
+/// `namespace/hostname`.
+pub const TYPE_ISTIO_ADDRESS: &str = "type.googleapis.com/istio.workload.Address";
+/// An authorization policy as `istio.security.Authorization`; its resource name is its key.
+pub const TYPE_ISTIO_AUTHORIZATION: &str = "type.googleapis.com/istio.security.Authorization";
 /// A workload; its resource name is its uid.
 pub const TYPE_WORKLOAD: &str = "ztunnel.local/Workload";
 /// A service; its resource name is `namespace/hostname`.
@@ -29,7 +36,7 @@ pub const TYPE_SERVICE: &str = "ztunnel.local/Service";
 pub const TYPE_AUTHORIZATION: &str = "ztunnel.local/Authorization";
 
 /// A tree takes up to ten times the memory of its text; one object of 4 MiB is a service with 40,000 endpoints.
-const MAX_VALUE: usize = 4 << 20;
+const MAX_JSON: usize = 4 << 20;
 
 /// One thing the control side says there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +63,8 @@ pub struct Rejection {
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let section = match self.type_url.as_str() {
-            TYPE_AUTHORIZATION => "policies",
+            TYPE_ISTIO_ADDRESS => "addresses",
+            TYPE_AUTHORIZATION | TYPE_ISTIO_AUTHORIZATION => "policies",
             TYPE_SERVICE => "services",
             TYPE_WORKLOAD => "workloads",
             other => other,
@@ -82,55 +90,58 @@ pub(crate) struct Refused {
     pub(crate) fail_closed: Option<Authorization>,
 }
 
-impl From<String> for Refused {
-    fn from(reason: String) -> Self {
-        Self {
-            reasons: vec![reason],
-            fail_closed: None,
-        }
-    }
-}
-
 /// Reads one resource.
 pub(crate) fn decode(resource: &Resource<'_>) -> Result<Decoded, Refused> {
-    if resource.value.len() > MAX_VALUE {
-        return Err(format!("larger than {MAX_VALUE} bytes: {}", resource.value.len()).into());
-    }
-    let node: Node<'_> = serde_json::from_slice(resource.value).map_err(|e| e.to_string())?;
     let mistakes = Mistakes::default();
     let place = Place::root(&mistakes);
     let decoded = match resource.type_url {
-        TYPE_AUTHORIZATION => {
-            authorization::authorization(&node, &place).map(Decoded::Authorization)
+        TYPE_ISTIO_ADDRESS => protobuf::address(resource.value, &place),
+        TYPE_ISTIO_AUTHORIZATION => {
+            protobuf::authorization(resource.value, &place).map(Decoded::Authorization)
         }
-        TYPE_SERVICE => objects::service(&node, &place).map(Decoded::Service),
-        TYPE_WORKLOAD => objects::workload(&node, &place).map(Decoded::Workload),
-        other => {
-            return Err(format!(
-                "unknown resource type: `{}`",
-                crate::address::excerpt(other)
-            )
-            .into());
-        }
+        TYPE_AUTHORIZATION | TYPE_SERVICE | TYPE_WORKLOAD => from_json(resource, &place),
+        other => place.fault(format_args!(
+            "unknown resource type: `{}`",
+            crate::address::excerpt(other)
+        )),
     };
-    if let Some(value) = &decoded {
-        check_name(value, resource.name, &place);
-    }
     match decoded {
         Some(value) if mistakes.count() == 0 => Ok(value),
-        Some(Decoded::Authorization(policy)) => Err(Refused {
+        decoded => Err(Refused {
             reasons: mistakes.into_reasons(),
-            fail_closed: (policy.key() == resource.name).then_some(policy),
-        }),
-        _ => Err(Refused {
-            reasons: mistakes.into_reasons(),
-            fail_closed: None,
+            fail_closed: match decoded {
+                Some(Decoded::Authorization(policy)) => Some(policy),
+                _ => None,
+            },
         }),
     }
 }
 
-/// Removal goes by resource name, so a value under another name than its own could never be removed.
-fn check_name(value: &Decoded, name: &str, place: &Place<'_>) {
+fn from_json(resource: &Resource<'_>, place: &Place<'_>) -> Option<Decoded> {
+    let value = resource.value;
+    if value.len() > MAX_JSON {
+        return place.fault(format_args!(
+            "larger than {MAX_JSON} bytes: {}",
+            value.len()
+        ));
+    }
+    let node: Node<'_> = match serde_json::from_slice(value) {
+        Ok(node) => node,
+        Err(cause) => return place.fault(cause),
+    };
+    let decoded = match resource.type_url {
+        TYPE_AUTHORIZATION => {
+            authorization::authorization(&node, place).map(Decoded::Authorization)
+        }
+        TYPE_SERVICE => objects::service(&node, place).map(Decoded::Service),
+        _ => objects::workload(&node, place).map(Decoded::Workload),
+    };
+    decoded.filter(|value| goes_by_its_name(value, resource.name, place))
+}
+
+/// A local file's object has no other name than what it calls itself. Istio's resources may: a workload and a service are
+/// known by what they call themselves, a policy by the resource's name (spec/control.md §5.1, §5.4).
+fn goes_by_its_name(value: &Decoded, name: &str, place: &Place<'_>) -> bool {
     let own = match value {
         Decoded::Authorization(policy) => policy.key(),
         Decoded::Service(service) => service.key().to_string(),
@@ -143,6 +154,7 @@ fn check_name(value: &Decoded, name: &str, place: &Place<'_>) {
             crate::address::excerpt(&own)
         ));
     }
+    own == name
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use crate::address::NamespacedHostname;
 use crate::authorization::Authorization;
 use crate::decode::{
-    Decoded, Refused, Rejection, Resource, TYPE_AUTHORIZATION, TYPE_SERVICE, TYPE_WORKLOAD, decode,
+    Decoded, Refused, Rejection, Resource, TYPE_AUTHORIZATION, TYPE_ISTIO_ADDRESS,
+    TYPE_ISTIO_AUTHORIZATION, TYPE_SERVICE, TYPE_WORKLOAD, decode,
 };
 use crate::service::Service;
 use crate::snapshot::{HostnameIndex, MeshSnapshot};
@@ -114,25 +115,37 @@ struct Batch {
 impl Batch {
     fn remove(&mut self, type_url: &str, name: &str) {
         match type_url {
-            TYPE_AUTHORIZATION if self.mesh.policy(name).is_some() => {
-                Arc::make_mut(&mut self.mesh.policies).remove(name);
-                self.applied.changes.policies.insert(name.into());
+            TYPE_AUTHORIZATION | TYPE_ISTIO_AUTHORIZATION => self.remove_policy(name),
+            // One name space for both (spec/control.md §5.3).
+            TYPE_ISTIO_ADDRESS if self.mesh.workload_by_uid(name).is_none() => {
+                self.remove_service(name);
             }
-            TYPE_SERVICE => {
-                if let Ok(name) = name.parse::<NamespacedHostname>()
-                    && self.mesh.services.declared(&name).is_some()
-                {
-                    self.declare(&name, None);
-                    self.withdrawn.push(name);
-                }
-            }
-            TYPE_WORKLOAD => {
-                if let Some(old) = self.mesh.workload_by_uid(name).cloned() {
-                    Arc::make_mut(&mut self.mesh.workloads).remove(name);
-                    self.replaced(&old.uid, Some(&old), None);
-                }
-            }
+            TYPE_ISTIO_ADDRESS | TYPE_WORKLOAD => self.remove_workload(name),
+            TYPE_SERVICE => self.remove_service(name),
             _ => {}
+        }
+    }
+
+    fn remove_policy(&mut self, key: &str) {
+        if self.mesh.policy(key).is_some() {
+            Arc::make_mut(&mut self.mesh.policies).remove(key);
+            self.applied.changes.policies.insert(key.into());
+        }
+    }
+
+    fn remove_service(&mut self, name: &str) {
+        if let Ok(name) = name.parse::<NamespacedHostname>()
+            && self.mesh.services.declared(&name).is_some()
+        {
+            self.declare(&name, None);
+            self.withdrawn.push(name);
+        }
+    }
+
+    fn remove_workload(&mut self, uid: &str) {
+        if let Some(old) = self.mesh.workload_by_uid(uid).cloned() {
+            Arc::make_mut(&mut self.mesh.workloads).remove(uid);
+            self.replaced(&old.uid, Some(&old), None);
         }
     }
 

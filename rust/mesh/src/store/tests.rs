@@ -72,6 +72,40 @@ fn removals_come_before_upserts() {
 }
 
 #[test]
+fn one_type_of_istios_removes_workloads_and_services_by_their_names() {
+    let mut store = MeshStore::new();
+    // A workload whose uid could be a service's name goes first.
+    apply(
+        &mut store,
+        &json!({"workloads": [pod("a", &["10.0.0.1"], json!({})), pod("ns/s.ns", &["10.0.0.2"], json!({}))],
+        "services": [service("s", &["/10.1.0.1"], json!({}))], "policies": [policy("p", "Deny", json!([]), json!({}))]}),
+    );
+    let mut counts = Vec::new();
+    for (type_url, name) in [
+        (TYPE_ISTIO_ADDRESS, "ns/unknown"),
+        (TYPE_ISTIO_ADDRESS, "no-slash"),
+        (TYPE_ISTIO_ADDRESS, "ns/s.ns/more"),
+        (TYPE_ISTIO_ADDRESS, "a"),
+        (TYPE_ISTIO_ADDRESS, "ns/s.ns"),
+        (TYPE_ISTIO_ADDRESS, "ns/s.ns"),
+        (TYPE_ISTIO_AUTHORIZATION, "ns/p"),
+    ] {
+        assert_eq!(store.apply(&[], &[(type_url, name)]).rejections, []);
+        let mesh = store.snapshot();
+        counts.push([
+            mesh.workload_count(),
+            mesh.service_count(),
+            mesh.policy_count(),
+        ]);
+    }
+    let (all, none) = ([2, 1, 1], [0, 0, 0]);
+    assert_eq!(
+        counts,
+        [all, all, all, [1, 1, 1], [0, 1, 1], [0, 0, 1], none]
+    );
+}
+
+#[test]
 fn removing_what_is_not_there_changes_nothing() {
     let mut store = MeshStore::new();
     let removed = [
@@ -79,6 +113,8 @@ fn removing_what_is_not_there_changes_nothing() {
         (TYPE_SERVICE, "a"),
         (TYPE_SERVICE, "a/b"),
         (TYPE_AUTHORIZATION, "a/b"),
+        (TYPE_ISTIO_ADDRESS, "a"),
+        (TYPE_ISTIO_AUTHORIZATION, "a/b"),
         ("x", "y"),
     ];
     assert_eq!(store.apply(&[], &removed), Applied::default());
