@@ -104,7 +104,9 @@ class Resource:
     def __new__(cls, *, type_url: str, name: str, value: bytes) -> Resource: ...
     @property
     def type_url(self) -> str:
-        """What it is, for example `ztunnel.local/Workload`."""
+        """What it is: `ztunnel.local/{Workload,Service,Authorization}`, an object of the local file as JSON, or
+        `type.googleapis.com/istio.{workload.Address,security.Authorization}`, Istio's protobuf.
+        """
 
     @property
     def name(self) -> str:

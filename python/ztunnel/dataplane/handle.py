@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 TYPE_WORKLOAD = "ztunnel.local/Workload"
 TYPE_SERVICE = "ztunnel.local/Service"
 TYPE_AUTHORIZATION = "ztunnel.local/Authorization"
+# As istiod sends them. One type for workloads and services, named `uid` or `namespace/hostname`.
+TYPE_ISTIO_ADDRESS = "type.googleapis.com/istio.workload.Address"
+TYPE_ISTIO_AUTHORIZATION = "type.googleapis.com/istio.security.Authorization"
 
 ResourceKey = tuple[str, str]
 """The key of a resource: `(type_url, name)`."""

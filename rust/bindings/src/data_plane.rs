@@ -20,7 +20,8 @@ use crate::keys::PrivateKey;
 #[pyclass(frozen, get_all, module = "ztunnel._ztunnel")]
 #[derive(Clone)]
 pub(crate) struct Resource {
-    /// What it is, for example `ztunnel.local/Workload`.
+    /// What it is: `ztunnel.local/{Workload,Service,Authorization}`, an object of the local file as JSON, or
+    /// `type.googleapis.com/istio.{workload.Address,security.Authorization}`, Istio's protobuf.
     type_url: String,
     /// Its key: a workload's uid, `namespace/hostname`, `namespace/name`.
     name: String,
