@@ -12,3 +12,21 @@ FIELDS = "fields"
 def fields(**values: object) -> dict[str, dict[str, object]]:
     """`log.info("certificate installed", extra=fields(identity=web))`; absent (None) ones are left out."""
     return {FIELDS: {name: value for name, value in values.items() if value is not None}}
+
+
+class Bare(str):
+    """A text that plain lines show without quotes, as upstream shows addresses; quoted after all if it is not one word."""
+
+    __slots__ = ()
+
+
+def span(name: str, **values: object) -> dict[str, tuple[tuple[str, dict[str, object]], ...]]:
+    """`log.info("Stream established", extra=span("xds", id=1))`: what the line happened in."""
+    return {SPANS: ((name, values),)}
+
+
+SPANS = "spans"
+"""The attribute of a `LogRecord` that holds them, outermost first."""
+
+SEVERAL_LINES = "several_lines"
+"""The attribute of a `LogRecord` that says: the message's line feeds are ours, let plain lines keep them."""

@@ -1,33 +1,26 @@
-"""Operational log lines in the same two formats as the Rust side's (spec/control.md §13).
+"""The package's own log lines, in the same two formats as the Rust side's (spec/control.md §13).
 
-Plain: time, level, target, message and fields with tabs between. JSON: one object a line. They go to
-standard error, so that standard output holds nothing but the access log.
+Plain: time, level, target, message and fields with tabs between. JSON: one object a line. Values may come from
+peers: whatever they hold, a line stays one line, a field one field, and a terminal is told nothing but text.
+Which lines are written is `filter.py`'s to say. Counterpart: `rust/proxy/src/telemetry/text.rs`.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import time
 from typing import TYPE_CHECKING, Literal, TextIO
 
-from ztunnel.fields import FIELDS
+from ztunnel.fields import FIELDS, SEVERAL_LINES, SPANS, Bare
+from ztunnel.telemetry.filter import Filter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 LogFormat = Literal["plain", "json"]
-
-# Python knows these levels under other names than the ones that the Rust side prints.
-LEVELS: Mapping[str, int] = {
-    "trace": 5,
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warn": logging.WARNING,
-    "error": logging.ERROR,
-    "off": logging.CRITICAL + 10,
-}
 
 
 def set_up(
@@ -35,67 +28,92 @@ def set_up(
 ) -> None:
     """Sends the package's log lines to `stream` (standard error) from now on.
 
-    `level` is one level, or a filter as the Rust side takes it: `info,proxy=debug,access=off`.
+    `level` is one level, or a filter as the Rust side takes it: `info,proxy=debug,access=off`; `ValueError` for
+    what is none.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if style == "json" else PlainFormatter())
     logger = logging.getLogger("ztunnel")
+    wanted = Filter.startup(level)
     logger.handlers[:] = [handler]
-    for target, number in levels_of(level).items():
-        name = target.removeprefix("ztunnel").removeprefix("::").replace("::", ".")
-        logging.getLogger(f"ztunnel.{name}" if name else "ztunnel").setLevel(number)
     logger.propagate = False
+    use(wanted)
     # A log that cannot be written (closed pipe) must not print a traceback for every line.
     logging.raiseExceptions = False
 
 
+def use(wanted: Filter) -> None:
+    """Exchanges the filter of the running log. The data plane has its own, which is told the same."""
+    logger = logging.getLogger("ztunnel")
+    for handler in logger.handlers:
+        handler.filters[:] = [Wanted(wanted)]
+    # What no target asks for is turned away before a record is made.
+    logger.setLevel(wanted.lowest)
+
+
 def levels_of(directives: str) -> dict[str, int]:
     """Level by target, the default's being the empty one; `ValueError` for what is no filter (control §10.1)."""
-    levels = {"": LEVELS["info"]}
-    for directive in directives.split(","):
-        target, separator, level = _split(directive.strip())
-        number = LEVELS.get(level.lower())
-        if number is None or bool(separator) != bool(target):
-            wanted = "not a log level nor `target=level`"
-            raise ValueError(f"{wanted}: `{directive.strip()[:80]}`")
-        levels[target] = number
-    return levels
+    wanted = Filter.parse(directives)
+    return {"": wanted.default, **dict(wanted.targets)}
 
 
-def _split(directive: str) -> tuple[str, str, str]:
-    """`target=level`, or `target:level` as istioctl's help spells it; a `::` belongs to the target."""
-    if "=" in directive or ":" not in directive.replace("::", ""):
-        return directive.rpartition("=")
-    return directive.rpartition(":")
+class Wanted(logging.Filter):
+    """A `Filter` where `logging` looks for one."""
+
+    def __init__(self, wanted: Filter) -> None:
+        super().__init__()
+        self.wanted = wanted
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is written."""
+        return self.wanted.allows(record.levelno, _target(record))
 
 
 class PlainFormatter(logging.Formatter):
-    """`time⇥level⇥target⇥message⇥k=v k=v`."""
+    """`time⇥level⇥target:span{k=v}⇥message⇥k=v k=v`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, whatever the values hold."""
+        """One line, whatever the values hold; several if the record says that they are ours."""
         target = _target(record).removeprefix("ztunnel::")
-        message = _one_line(record.getMessage())
-        pairs = " ".join(f"{name}={_plain(value)}" for name, value in _fields(record).items())
-        return "\t".join(
-            [_time(record), _level(record), target, message, *([pairs] if pairs else [])]
-        )
+        for name, values in _spans(record):
+            target += f":{name}{{{_pairs(values)}}}"
+        lines = record.getMessage().split("\n")
+        # A line feed that nobody vouches for could start a line of somebody's own.
+        separator = "\n" if getattr(record, SEVERAL_LINES, False) else "\\n"
+        message = separator.join(map(_printable, lines))
+        head = [_time(record), _level(record), target, message]
+        return "\t".join([*head, _pairs(_fields(record))])
 
 
 class JsonFormatter(logging.Formatter):
-    """`{"level": …, "time": …, "scope": …, "message": …, fields…}`."""
+    """`{"level": …, "time": …, "scope": …, "message": …, fields…, spans…}`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, whatever the values hold."""
-        head = {
+        head: dict[str, object] = {
             "level": _level(record),
             "time": _time(record),
             "scope": _target(record),
             "message": record.getMessage(),
         }
-        return json.dumps(
-            head | _fields(record), default=str, ensure_ascii=False, separators=(",", ":")
+        values = {name: _cut(value) for name, value in _fields(record).items()}
+        line = json.dumps(
+            head | values | dict(_spans(record)),
+            default=str,
+            ensure_ascii=False,
+            separators=(",", ":"),
         )
+        return HOSTILE.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
+
+
+def _spans(record: logging.LogRecord) -> Iterable[tuple[str, Mapping[str, object]]]:
+    """What the line happened in, outermost first."""
+    spans: Iterable[tuple[str, Mapping[str, object]]] = getattr(record, SPANS, ())
+    return spans
+
+
+def _pairs(values: Mapping[str, object]) -> str:
+    return " ".join(f"{name}={_plain(value)}" for name, value in values.items())
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
@@ -134,9 +152,32 @@ def _plain(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, (int, float)):
         return str(value)
-    # Quoted and escaped as JSON does: a value cannot break out of its line.
-    return json.dumps(str(value), ensure_ascii=False)
+    text = str(_cut(value))
+    if isinstance(value, Bare) and PLAIN_WORD.fullmatch(text):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{_printable(escaped)}"'
 
 
-def _one_line(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+def _cut(value: object) -> object:
+    """A value's beginning, if it is too long for a log."""
+    if isinstance(value, (bool, int, float)):
+        return value
+    text = str(value)
+    return text if len(text) <= LONGEST else text[:LONGEST]
+
+
+def _printable(text: str) -> str:
+    """As Rust's `Debug` shows what is no text."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ESCAPES.get(c, f"\\u{{{ord(c):x}}}") for c in text)
+
+
+ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0"}
+PLAIN_WORD = re.compile(r"[!#-<>-\[\]-~]+")
+"""ASCII that can be seen, but for `"`, `=` and a backslash."""
+HOSTILE = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""What JSON allows in a string and a terminal or a reader of lines could trip over."""
+LONGEST = 1024
+"""Honest values are names, addresses and sentences."""

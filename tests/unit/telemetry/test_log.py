@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ztunnel.fields import fields
+from ztunnel.fields import SEVERAL_LINES, Bare, fields, span
 from ztunnel.telemetry import log as telemetry
+from ztunnel.telemetry.filter import Filter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,8 +60,55 @@ def test_a_plain_line_has_time_level_target_message_and_fields_between_tabs() ->
     assert pairs == 'identity="spiffe://a" n=3 f=0.5 yes=true'
 
 
-def test_without_fields_there_is_no_last_tab() -> None:
-    assert written("plain", logging.INFO, "ready").count("\t") == 3
+def test_the_tab_behind_the_message_is_there_without_fields_too() -> None:
+    assert written("plain", logging.INFO, "ready").endswith("\tready\t\n")
+
+
+def test_bare_values_have_no_quotes_unless_they_need_them() -> None:
+    line = written("plain", logging.INFO, "m", a=Bare("127.0.0.1:80"), b=Bare('x y="z"'), c="1:2")
+    assert line.endswith('\ta=127.0.0.1:80 b="x y=\\"z\\"" c="1:2"\n')
+    assert '"a":"127.0.0.1:80"' in written("json", logging.INFO, "m", a=Bare("127.0.0.1:80"))
+
+
+def test_what_is_no_text_is_shown_as_the_rust_side_shows_it() -> None:
+    evil = 'a"b\\c\nlevel=info\r\t\x1b[31m\u202e\x9b\0'
+    plain = written("plain", logging.INFO, evil, error=evil)
+    shown = r"\nlevel=info\r\t\u{1b}[31m\u{202e}\u{9b}\0"
+    assert plain.endswith(f'\ta"b\\c{shown}\terror="a\\"b\\\\c{shown}"\n')
+    as_json = written("json", logging.INFO, "m", error=evil)
+    assert as_json.rstrip("\n").isprintable()
+    assert json.loads(as_json)["error"] == evil
+
+
+def test_long_values_are_cut() -> None:
+    for style in ("plain", "json"):
+        assert len(written(style, logging.INFO, "m", error="x" * 100_000)) < 1300
+
+
+def test_a_span_stands_behind_the_target_and_at_the_end_of_an_object() -> None:
+    shown_as: dict[LogFormat, str] = {
+        "plain": "\txds::client:xds{id=1}\tStream established\t\n",
+        "json": '"message":"Stream established","xds":{"id":1}}\n',
+    }
+    for style, shown in shown_as.items():
+        stream = io.StringIO()
+        telemetry.set_up(style=style, stream=stream)
+        log = logging.getLogger("ztunnel.xds.client")
+        log.info("Stream established", extra=span("xds", id=1))
+        assert stream.getvalue().endswith(shown)
+
+
+def test_a_message_that_is_ours_may_have_several_lines() -> None:
+    shown_as: dict[LogFormat, str] = {
+        "plain": "\tztunnel\trunning with config: proxy: true\ndnsProxy: false\n\t\n",
+        "json": '"message":"running with config: proxy: true\\ndnsProxy: false\\n"}\n',
+    }
+    for style, shown in shown_as.items():
+        stream = io.StringIO()
+        telemetry.set_up(style=style, stream=stream)
+        text = "running with config: proxy: true\ndnsProxy: false\n"
+        logging.getLogger("ztunnel").info(text, extra={SEVERAL_LINES: True})
+        assert stream.getvalue().endswith(shown)
 
 
 @pytest.mark.parametrize("style", ["plain", "json"])
@@ -125,6 +173,18 @@ def test_a_targets_level_holds_for_the_modules_below_it() -> None:
     telemetry.set_up(level="error,ztunnel::of_this_test=debug", stream=stream)
     logging.getLogger("ztunnel.of_this_test.below").debug("heard")
     logging.getLogger("ztunnel.elsewhere").warning("not heard")
-    logging.getLogger("ztunnel.of_this_test").setLevel(logging.NOTSET)
     (line,) = stream.getvalue().splitlines()
     assert "\theard" in line
+
+
+def test_the_filter_of_a_running_log_is_exchanged() -> None:
+    stream = io.StringIO()
+    telemetry.set_up(level="warn", stream=stream)
+    log = logging.getLogger("ztunnel.app")
+    log.info("one")
+    telemetry.use(Filter.parse("app=debug,error"))
+    log.debug("two")
+    logging.getLogger("ztunnel.xds").warning("three")
+    telemetry.use(Filter.parse("off"))
+    log.error("four")
+    assert [line.split("\t")[3] for line in stream.getvalue().splitlines()] == ["two"]
