@@ -25,7 +25,7 @@ use crate::control::{Event, Events, Phase};
 use crate::settings::{LogFormat, Settings, SettingsError};
 use crate::shared::{OwnAddresses, Shared};
 use crate::sys::{self, AcceptedOptions, ListenOptions, ReusePort};
-use crate::telemetry::log::{self, Filter, Logger, Losses};
+use crate::telemetry::log::{self, Filter, FilterError, Logger, Losses};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::readiness::{Heartbeats, Readiness};
 use crate::telemetry::stats;
@@ -245,6 +245,42 @@ impl DataPlane {
             .filter_map(|identity| credentials.get(identity))
             .filter_map(|certificate| serde_json::to_value(certificate.dump()).ok())
             .collect()
+    }
+
+    /// Which lines the log writes, as `/logging` shows it: `hickory_server::server=off,access=debug,info`.
+    #[must_use]
+    pub fn log_filter(&self) -> String {
+        self.shared.log.filter().to_string()
+    }
+
+    /// Exchanges the log's filter as a whole.
+    ///
+    /// # Errors
+    /// A directive that is none, named; then nothing has changed.
+    pub fn set_log_filter(&self, directives: &str) -> Result<(), FilterError> {
+        self.shared.log.set_filter(directives.parse()?);
+        self.tell_log_filter();
+        Ok(())
+    }
+
+    /// Lays directives over the log's filter, or over the one of the start after a `reset`, in one step: what
+    /// `POST /logging?level=…&reset` asks for (spec/control.md §10.1). Gives the filter now in force.
+    ///
+    /// # Errors
+    /// A directive that is none, named; then nothing has changed.
+    pub fn change_log_filter(
+        &self,
+        reset: bool,
+        directives: Option<&str>,
+    ) -> Result<String, FilterError> {
+        let filter = self.shared.log.change_filter(reset, directives)?;
+        self.tell_log_filter();
+        Ok(filter.to_string())
+    }
+
+    fn tell_log_filter(&self) {
+        let text = format!("new log filter is {}", self.log_filter());
+        self.shared.log.info("telemetry", &text, &[]);
     }
 
     /// Seconds since each worker last said that it is alive.
@@ -524,9 +560,8 @@ fn open_log(settings: &Settings, losses: Arc<Losses>) -> Result<Logger, StartErr
     if settings.access_log.format == LogFormat::Off {
         filter.push_str(",access=off");
     }
-    let filter = filter
-        .parse::<Filter>()
-        .map_err(|error| SettingsError(format!("logLevel: {error}")))?;
+    let filter =
+        Filter::startup(&filter).map_err(|error| SettingsError(format!("logLevel: {error}")))?;
     let output = match &settings.access_log.path {
         Some(path) => log::Output::File(path.clone()),
         None => log::Output::Stdout,

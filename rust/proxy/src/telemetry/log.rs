@@ -12,8 +12,8 @@ mod sink;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -73,6 +73,10 @@ pub struct Losses {
 struct Inner {
     format: Format,
     filter: ArcSwap<Filter>,
+    /// What `reset` goes back to.
+    startup: Filter,
+    /// Held by whoever changes the filter, so that no change is lost; those who log never look at it.
+    changing: Mutex<()>,
     queue: Arc<Queue>,
 }
 
@@ -96,7 +100,9 @@ impl Logger {
         queue::spawn_writer(Arc::clone(&queue), sink)?;
         Ok(Self(Arc::new(Inner {
             format,
+            startup: filter.clone(),
             filter: ArcSwap::from_pointee(filter),
+            changing: Mutex::default(),
             queue,
         })))
     }
@@ -113,9 +119,36 @@ impl Logger {
         self.0.format
     }
 
-    /// Exchanges the filter of the running log.
+    /// Exchanges the filter of the running log, as a whole.
     pub fn set_filter(&self, filter: Filter) {
+        let _changing = self.changing();
         self.0.filter.store(Arc::new(filter));
+    }
+
+    /// Lays `directives` over the filter in force, or over the one of the start after a `reset`, in one step
+    /// (spec/control.md §10.1). Gives the filter now in force.
+    ///
+    /// # Errors
+    /// The directive that is none; then nothing has changed.
+    pub fn change_filter(
+        &self,
+        reset: bool,
+        directives: Option<&str>,
+    ) -> Result<Arc<Filter>, FilterError> {
+        let _changing = self.changing();
+        let current = self.filter();
+        let base = if reset { &self.0.startup } else { &*current };
+        let filter = Arc::new(match directives {
+            Some(directives) => base.with(directives)?,
+            None => base.clone(),
+        });
+        self.0.filter.store(Arc::clone(&filter));
+        Ok(filter)
+    }
+
+    fn changing(&self) -> std::sync::MutexGuard<'_, ()> {
+        let changing = self.0.changing.lock();
+        changing.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The filter in force.

@@ -10,7 +10,7 @@ use crate::telemetry::text::is_special;
 /// decides. Shows itself that way: longest first, the default last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
-    /// Longest first.
+    /// Longest first, as the first one that fits decides.
     targets: Vec<(String, Threshold)>,
     default: Threshold,
 }
@@ -23,16 +23,21 @@ type Threshold = Option<Level>;
 pub struct FilterError(String);
 
 impl Filter {
+    /// What a log starts with and `reset` goes back to: upstream's prefix, which `/logging` shows, then `directives`.
+    pub fn startup(directives: &str) -> Result<Self, FilterError> {
+        Self::default().with(PREFIX)?.with(directives)
+    }
+
     /// This filter with more directives laid over it; the last word on a target wins.
     pub fn with(&self, directives: &str) -> Result<Self, FilterError> {
         let mut filter = self.clone();
         for directive in directives.split(',') {
             filter.add(directive.trim())?;
         }
-        let longest_first = |target: &str| std::cmp::Reverse(target.len());
+        // Upstream's order also among those of one length: the last of the alphabet first.
         filter
             .targets
-            .sort_by(|(a, _), (b, _)| (longest_first(a), a).cmp(&(longest_first(b), b)));
+            .sort_by(|(a, _), (b, _)| (b.len(), b).cmp(&(a.len(), a)));
         Ok(filter)
     }
 
@@ -129,6 +134,9 @@ fn covers(prefix: &str, target: &str) -> bool {
         None => target.starts_with(prefix),
     }
 }
+
+/// Upstream silences its DNS library this way. There is none here; operators and their tools know the word.
+const PREFIX: &str = "hickory_server::server=off";
 
 #[cfg(test)]
 mod tests;

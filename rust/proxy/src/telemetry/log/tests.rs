@@ -62,6 +62,31 @@ fn lines_arrive_in_order_and_only_those_that_the_filter_lets_through() {
 }
 
 #[test]
+fn a_filter_is_changed_while_the_log_runs_and_reset_to_that_of_the_start() {
+    let (logger, _, _) = logger("info,access=warn", None);
+    let change = |reset, directives| {
+        let changed = logger.change_filter(reset, directives);
+        changed.map(|filter| filter.to_string()).ok()
+    };
+    for (reset, directives, shown) in [
+        (false, None, Some("access=warn,info")),
+        (false, Some("dns=debug"), Some("access=warn,dns=debug,info")),
+        (false, Some("trace,bogus"), None),
+        (false, None, Some("access=warn,dns=debug,info")),
+        (true, Some("access:off,debug"), Some("access=off,debug")),
+        (true, Some("bogus"), None),
+        (false, None, Some("access=off,debug")),
+        (true, None, Some("access=warn,info")),
+    ] {
+        assert_eq!(
+            change(reset, directives).as_deref(),
+            shown,
+            "{reset} {directives:?}"
+        );
+    }
+}
+
+#[test]
 fn access_lines_go_the_same_way() {
     let (logger, written, _) = logger("off,access=warn", None);
     let denied = Denied {

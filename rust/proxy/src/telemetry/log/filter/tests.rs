@@ -18,6 +18,7 @@ fn filters_show_the_longest_target_first_and_the_default_last() {
         ("access:debug", "access=debug,info"),
         ("ztunnel::proxy:trace", "ztunnel::proxy=trace,info"),
         ("access=info,access=debug", "access=debug,info"),
+        ("aa=debug,cc=warn,bb=off", "cc=warn,bb=off,aa=debug,info"),
     ] {
         assert_eq!(filter(directives).to_string(), shown, "{directives}");
     }
@@ -87,4 +88,22 @@ fn more_directives_are_laid_over_what_is_there() {
         "access=warn,dns=debug,info"
     );
     assert!(startup.with("dns=debug,bogus").is_err());
+}
+
+#[test]
+fn a_log_starts_with_upstreams_prefix() {
+    for (directives, shown) in [
+        ("info", "hickory_server::server=off,info"),
+        (
+            "access=debug,info",
+            "hickory_server::server=off,access=debug,info",
+        ),
+        (
+            "hickory_server::server=debug",
+            "hickory_server::server=debug,info",
+        ),
+    ] {
+        assert_eq!(Filter::startup(directives).unwrap().to_string(), shown);
+    }
+    assert!(Filter::startup("bogus").is_err());
 }
