@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from seeds import connect_headers, frame, hpack, local_decode, records, socks5
+from seeds import connect_headers, frame, hpack, local_decode, proxy_header, records, socks5
 
 CORPUS = Path(__file__).with_name("corpus")
 LARGEST = 4096
@@ -22,6 +22,7 @@ def main() -> None:
         "frame": frame.frame,
         "hpack": hpack.hpack,
         "local_decode": local_decode.local_decode,
+        "proxy_header": proxy_header.proxy_header,
         "records": records.records,
         "socks5": socks5.socks5,
     }

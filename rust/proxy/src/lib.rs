@@ -21,6 +21,7 @@ mod inbound;
 mod outbound;
 mod pairs;
 mod passthrough;
+pub mod proxy_header;
 mod random;
 mod recent;
 mod relay;
