@@ -6,11 +6,13 @@
 mod authority;
 mod baggage;
 mod forwarded;
+mod network;
 mod traceparent;
 
 pub use authority::{Authority, AuthorityError};
 pub use baggage::{Baggage, BaggageError, WorkloadType};
 pub use forwarded::Forwarded;
+pub use network::ForwardedNetwork;
 pub use traceparent::TraceParent;
 
 /// Name of the header that [`Baggage`] is the value of.
@@ -19,5 +21,5 @@ pub const BAGGAGE: &str = "baggage";
 pub const FORWARDED: &str = "forwarded";
 /// Name of the header that [`TraceParent`] is the value of.
 pub const TRACEPARENT: &str = "traceparent";
-/// Name of the header by which a gateway tells its own network (spec/dataplane.md §6.5).
+/// Name of the header that [`ForwardedNetwork`] reads, by which a gateway tells its own network (spec/dataplane.md §6.5).
 pub const X_FORWARDED_NETWORK: &str = "x-forwarded-network";
