@@ -124,6 +124,8 @@ class NodeSettings:
     """Say who our workload is in answers, and label connections with what requests say of themselves."""
     localhost_app_tunnel: bool = True
     """Deliver to applications that take PROXY headers on the loopback address."""
+    authz_info_logging: bool = False
+    """Tell what policies say of each connection at INFO, not at DEBUG."""
     ipv6: bool = True
     """Whether names may be resolved to IPv6 addresses."""
     pool: tuple[tuple[str, Json], ...] = ()
@@ -160,6 +162,7 @@ class NodeSettings:
             "firstFlight": self.first_flight,
             "responseBaggage": self.response_baggage,
             "localhostAppTunnel": self.localhost_app_tunnel,
+            "authzInfoLogging": self.authz_info_logging,
             "ipv6": self.ipv6,
             "accessLog": {
                 "format": self.access_log.format,
@@ -208,6 +211,7 @@ def read_node(node: Node, report: Report, *, base: Path) -> NodeSettings | None:
             ("firstFlight", "first_flight"),
             ("responseBaggage", "response_baggage"),
             ("localhostAppTunnel", "localhost_app_tunnel"),
+            ("authzInfoLogging", "authz_info_logging"),
             ("ipv6", "ipv6"),
         )
         if key in value
@@ -354,6 +358,7 @@ _NODE = struct(
     Field("firstFlight", boolean),
     Field("responseBaggage", boolean),
     Field("localhostAppTunnel", boolean),
+    Field("authzInfoLogging", boolean),
     Field("ipv6", boolean),
     Field("pool", struct(Field("maxStreams", _count), Field("idle", _duration(1.0, 86400.0)))),
     Field("deadlines", struct(*(Field(name, _deadline) for name in _DEADLINES))),

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use hbone::headers::{Authority, Forwarded};
 use hbone::{RequestHead, ResponseHead};
-use mesh::authorize::{ConnectionFacts, Verdict, authorize};
+use mesh::authorize::ConnectionFacts;
 use mesh::identity::Identity;
 use mesh::route::{InboundFacts, InboundRoute, Target, inbound};
 use mesh::workload::Workload;
@@ -23,6 +23,7 @@ use crate::connection::{ConnectionRecord, Source};
 use crate::connections::{Guarded, Registration};
 use crate::error::{Error, Side, Stage};
 use crate::outbound::patience;
+use crate::policy::permit;
 use crate::relay::RelayEnd;
 use crate::relay::abort::{abort, finish, guard};
 use crate::relay::halves::Halves;
@@ -396,29 +397,6 @@ impl Request {
                 record.close(Err(&error));
             }
             None => self.peer.deny(&error),
-        }
-    }
-}
-
-/// Asks the workload's policies.
-///
-/// # Errors
-/// They say no; the text is for the access log.
-pub(crate) fn permit(
-    shared: &Shared,
-    workload: &Workload,
-    facts: &ConnectionFacts,
-) -> Result<(), Error> {
-    let decision = authorize(&shared.snapshot(), workload, facts);
-    for note in &decision.notes {
-        let policy = [("policy", note.policy().into())];
-        shared.log.debug("rbac", &note.to_string(), &policy);
-    }
-    match decision.verdict {
-        Verdict::Allow => Ok(()),
-        Verdict::Deny(reason) => {
-            let text = format!("connection closed due to policy rejection: {reason}");
-            Err(Error::new(Stage::Policy, Side::Local, "policy", text))
         }
     }
 }

@@ -21,6 +21,7 @@ mod inbound;
 mod outbound;
 mod pairs;
 mod passthrough;
+mod policy;
 pub mod proxy_header;
 mod random;
 mod recent;

@@ -71,6 +71,9 @@ pub struct Settings {
     /// Deliver to applications that take PROXY headers on the loopback address.
     #[serde(default = "yes")]
     pub localhost_app_tunnel: bool,
+    /// Tell what policies say of each connection at INFO, not at DEBUG.
+    #[serde(default)]
+    pub authz_info_logging: bool,
     /// Whether names may be resolved to IPv6 addresses.
     #[serde(default = "yes")]
     pub ipv6: bool,

@@ -28,6 +28,7 @@ pub struct Metrics {
     /// By side, then by result.
     handshakes: [[AtomicU64; Handshake::ALL.len()]; 2],
     refusals: Mutex<BTreeMap<(Side, &'static str), u64>>,
+    unknown_policies: AtomicU64,
 }
 
 /// Which way the traffic of a tunnel goes.
@@ -61,6 +62,7 @@ impl Metrics {
             tunnels: <[Arc<Gauge>; 2]>::default(),
             handshakes: Default::default(),
             refusals: Mutex::default(),
+            unknown_policies: AtomicU64::new(0),
         }
     }
 
@@ -80,6 +82,11 @@ impl Metrics {
     /// fixed list: it becomes a label.
     pub fn refused(&self, side: Side, reason: &'static str) {
         *self.refusals().entry((side, reason)).or_default() += 1;
+    }
+
+    /// A connection was decided upon without a policy that its workload names and nobody knows.
+    pub fn unknown_policy(&self) {
+        self.unknown_policies.fetch_add(1, Relaxed);
     }
 
     /// The end of a TLS handshake.

@@ -183,6 +183,14 @@ impl Metrics {
                 (labels, Some(signed(count)))
             }),
         );
+        let unknown = self.unknown_policies.load(Relaxed);
+        labelled::<0>(
+            text,
+            "istio_unknown_policies",
+            "Policies skipped as a workload names them and nobody knows them (unstable).",
+            Kind::Counter,
+            [([], (unknown > 0).then(|| signed(unknown)))],
+        );
         labelled(
             text,
             "ztunnel_tunnels_open",

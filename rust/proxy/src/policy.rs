@@ -1,0 +1,70 @@
+//! Asks the local workload's policies, and writes down what they said (spec/dataplane.md §8.3).
+//!
+//! What they say is `mesh::authorize`'s. Live connections are asked about again in `connections/recheck.rs`.
+
+use mesh::authorize::{ConnectionFacts, Decision, Note, Reason, Verdict, authorize};
+use mesh::workload::Workload;
+
+use crate::error::{Error, Side, Stage};
+use crate::shared::Shared;
+use crate::telemetry::log::{Level, Logger};
+use crate::telemetry::metrics::Metrics;
+
+const TARGET: &str = "rbac";
+
+/// Whether a connection to `workload` may pass.
+///
+/// # Errors
+/// Its policies say no; the text is for the access log.
+pub(crate) fn permit(
+    shared: &Shared,
+    workload: &Workload,
+    facts: &ConnectionFacts,
+) -> Result<(), Error> {
+    let decision = authorize(&shared.snapshot(), workload, facts);
+    let level = if shared.settings.authz_info_logging {
+        Level::Info
+    } else {
+        Level::Debug
+    };
+    write_down(&shared.log, &shared.metrics, level, &decision);
+    match decision.verdict {
+        Verdict::Allow => Ok(()),
+        Verdict::Deny(reason) => {
+            let text = format!("connection closed due to policy rejection: {reason}");
+            Err(Error::new(Stage::Policy, Side::Local, "policy", text))
+        }
+    }
+}
+
+fn write_down(log: &Logger, metrics: &Metrics, level: Level, decision: &Decision) {
+    for note in &decision.notes {
+        let text = note.to_string();
+        match note {
+            Note::UnknownPolicy(key) => {
+                // Skipped is not enforced: it may be a moment's matter at the start, and it may be a hole.
+                metrics.unknown_policy();
+                let policy = [("policy", Some(&**key).into())];
+                log.repeating(Level::Warn, "unknown_policy", TARGET, &text, &policy);
+            }
+            _ => log.log(level, TARGET, &text, &[("policy", note.policy().into())]),
+        }
+    }
+    if log.enabled(level, TARGET) {
+        let (text, policy) = verdict(decision);
+        log.log(level, TARGET, text, &[("policy", policy.into())]);
+    }
+}
+
+/// What decided, in the words of the dry runs, and the policy's key if it was one.
+fn verdict(decision: &Decision) -> (&'static str, Option<&str>) {
+    match (&decision.verdict, &decision.allowed_by) {
+        (Verdict::Deny(Reason::DeniedBy(key)), _) => ("deny policy match", Some(key)),
+        (Verdict::Deny(Reason::NotAllowed), _) => ("no allow policies match", None),
+        (Verdict::Allow, Some(key)) => ("allow policy match", Some(key)),
+        (Verdict::Allow, None) => ("no allow policies exist", None),
+    }
+}
+
+#[cfg(test)]
+mod tests;
