@@ -6,13 +6,20 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use mesh::authorize::{ConnectionFacts, Verdict, authorize};
-use mesh::snapshot::MeshSnapshot;
-
 use crate::error::Error;
+
+mod census;
+mod inquiries;
+mod recheck;
+mod story;
+#[cfg(test)]
+mod testing;
+
+pub(crate) use inquiries::{Inquiries, Inquiry};
+use story::Story;
+pub(crate) use story::{Dialled, Guarded};
 
 /// All live connections of a worker.
 #[derive(Default)]
@@ -33,8 +40,8 @@ enum Place {
 
 #[derive(Default)]
 struct Entry {
-    /// What policy is asked about; outbound connections are not subject to it here.
-    guarded: Option<Box<Guarded>>,
+    /// Who speaks to whom, as soon as that is known.
+    story: Option<Box<Story>>,
     waiting: Option<Waker>,
     /// Set once, to end the connection.
     cut: Option<Cut>,
@@ -49,13 +56,6 @@ pub(crate) enum Cut {
     PolicyChanged,
 }
 
-/// Whom an inbound connection reaches, and what is known of it.
-#[derive(Clone, Debug)]
-pub(crate) struct Guarded {
-    pub(crate) workload: Arc<str>,
-    pub(crate) facts: ConnectionFacts,
-}
-
 /// A connection's place in the table; leaves it when dropped.
 pub(crate) struct Registration {
     table: Rc<ConnectionTable>,
@@ -66,12 +66,17 @@ pub(crate) struct Registration {
 impl Registration {
     /// Resolves when the connection has to end, with the reason.
     pub(crate) fn cut(&self) -> impl Future<Output = Error> {
-        poll_fn(|context| self.poll_cut(context))
+        poll_fn(|context| self.poll_cut(context).map(Cut::error))
     }
 
-    fn poll_cut(&self, context: &Context<'_>) -> Poll<Error> {
+    /// The same for a request that came through a tunnel.
+    pub(crate) fn cut_in_tunnel(&self) -> impl Future<Output = Error> {
+        poll_fn(|context| self.poll_cut(context).map(Cut::error_in_tunnel))
+    }
+
+    fn poll_cut(&self, context: &Context<'_>) -> Poll<Cut> {
         self.table.with(self.place, |entry| match entry.cut {
-            Some(cut) => Poll::Ready(cut.error()),
+            Some(cut) => Poll::Ready(cut),
             None => {
                 let known = entry.waiting.as_ref();
                 if !known.is_some_and(|waker| waker.will_wake(context.waker())) {
@@ -84,8 +89,17 @@ impl Registration {
 
     /// From now on policy changes are checked against these facts.
     pub(crate) fn guard(&self, guarded: Guarded) {
-        let guarded = Some(Box::new(guarded));
-        self.table.with(self.place, |entry| entry.guarded = guarded);
+        self.tell(Story::Inbound(guarded));
+    }
+
+    /// Where an application's connection goes; for operators only, as policy is the other end's business.
+    pub(crate) fn describe(&self, dialled: Dialled) {
+        self.tell(Story::Outbound(dialled));
+    }
+
+    fn tell(&self, story: Story) {
+        let story = Some(Box::new(story));
+        self.table.with(self.place, |entry| entry.story = story);
     }
 }
 
@@ -119,26 +133,6 @@ impl ConnectionTable {
             table: self.clone(),
             place,
         }
-    }
-
-    /// Ends every connection that policy no longer allows. Returns what was ended.
-    pub(crate) fn recheck(&self, snapshot: &MeshSnapshot) -> Vec<Guarded> {
-        let mut ended = Vec::new();
-        self.each(|entry| {
-            let Some(guarded) = &entry.guarded else {
-                return;
-            };
-            // The workload as it is now, with policies that were attached since. One that left the mesh is not
-            // a policy's matter: its own end ends the connection.
-            let Some(workload) = snapshot.workload_by_uid(&guarded.workload) else {
-                return;
-            };
-            if let Verdict::Deny(_) = authorize(snapshot, workload, &guarded.facts).verdict {
-                ended.push(Guarded::clone(guarded));
-                entry.cut(Cut::PolicyChanged);
-            }
-        });
-        ended
     }
 
     /// Ends every connection.
@@ -175,6 +169,24 @@ impl ConnectionTable {
                 action(entry);
             }
         }
+    }
+
+    /// The same for `count` places from `start` on. Gives where to go on, `None` at the end: who has much to do per
+    /// connection lets others have the worker in between. What comes or goes meanwhile may be met or not.
+    fn some(
+        &self,
+        start: usize,
+        count: usize,
+        mut action: impl FnMut(&mut Entry),
+    ) -> Option<usize> {
+        let mut places = self.places.borrow_mut();
+        let end = start.saturating_add(count);
+        for place in places.iter_mut().take(end).skip(start) {
+            if let Place::Taken(entry) = place {
+                action(entry);
+            }
+        }
+        (end < places.len()).then_some(end)
     }
 
     fn leave(&self, place: u32) {
@@ -215,6 +227,13 @@ impl Cut {
     fn error(self) -> Error {
         match self {
             Self::Drained => Error::drained(),
+            Self::PolicyChanged => Error::policy_changed(),
+        }
+    }
+
+    fn error_in_tunnel(self) -> Error {
+        match self {
+            Self::Drained => Error::drained_in_tunnel(),
             Self::PolicyChanged => Error::policy_changed(),
         }
     }

@@ -21,6 +21,7 @@ use mesh::workload::Workload;
 use tokio::sync::watch;
 
 use crate::capture::WayIn;
+use crate::connections::{Inquiries, Inquiry};
 use crate::control::{Event, Events, Phase};
 use crate::settings::{LogFormat, Settings, SettingsError};
 use crate::shared::{OwnAddresses, Shared};
@@ -53,6 +54,7 @@ pub struct DataPlane {
     shared: Arc<Shared>,
     mesh: Mutex<Learned>,
     threads: Mutex<Threads>,
+    inquiries: Inquiries,
 }
 
 /// What the control side has told.
@@ -114,6 +116,7 @@ impl DataPlane {
                 ours: BTreeSet::new(),
             }),
             threads: Mutex::default(),
+            inquiries: Inquiries::default(),
         })
     }
 
@@ -130,7 +133,7 @@ impl DataPlane {
             threads.bound = opened.bound.clone();
             // Set once: only the first start comes here.
             let _ = self.shared.own.set(opened.own_addresses());
-            threads.start(&self.shared, opened)?;
+            threads.start(&self.shared, opened, &self.inquiries)?;
         }
         Ok(threads.bound.clone())
     }
@@ -235,6 +238,14 @@ impl DataPlane {
             );
         }
         snapshot.dump(section)
+    }
+
+    /// Every live connection, as JSON: `{"workloads": {uid: {"inbound": […], "outbound": […]}}, "leftOff": 0,
+    /// "silentWorkers": []}`, where an entry has `src`, `originalDst` (or null), `actualDst` and `protocol`. Blocks for a
+    /// second at most, and stops no worker.
+    #[must_use]
+    pub fn connections(&self) -> Vec<u8> {
+        self.inquiries.connections()
     }
 
     fn certificates(&self) -> Vec<serde_json::Value> {
@@ -465,14 +476,20 @@ struct Threads {
 }
 
 impl Threads {
-    fn start(&mut self, shared: &Arc<Shared>, opened: Opened) -> std::io::Result<()> {
+    fn start(
+        &mut self,
+        shared: &Arc<Shared>,
+        opened: Opened,
+        inquiries: &Inquiries,
+    ) -> std::io::Result<()> {
         let (sender, ended) = mpsc::channel();
         for (id, listeners) in opened.listeners.into_iter().enumerate() {
             let (shared, sender) = (shared.clone(), sender.clone());
+            let inquiries = inquiries.of_worker();
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{id}"))
                 .spawn(move || {
-                    run_worker(id, &shared, listeners);
+                    run_worker(id, &shared, listeners, inquiries);
                     // Failing means that the data plane was dropped meanwhile.
                     let _ = sender.send(id);
                 })?;
@@ -544,8 +561,13 @@ impl Drop for Stats {
 }
 
 /// A panic costs one worker's connections, not the process; the owner is told and decides.
-fn run_worker(id: usize, shared: &Arc<Shared>, listeners: Vec<Listening>) {
-    let run = AssertUnwindSafe(|| worker::run(id, shared.clone(), listeners));
+fn run_worker(
+    id: usize,
+    shared: &Arc<Shared>,
+    listeners: Vec<Listening>,
+    inquiries: tokio::sync::mpsc::Receiver<Inquiry>,
+) {
+    let run = AssertUnwindSafe(|| worker::run(id, shared.clone(), listeners, inquiries));
     let failed = match catch_unwind(run) {
         Ok(Ok(())) => return,
         Ok(Err(error)) => format!("worker {id} failed: {error}"),

@@ -109,6 +109,16 @@ impl Error {
         )
     }
 
+    /// The same for a request that came through a tunnel, which is what was to end.
+    pub(crate) fn drained_in_tunnel() -> Self {
+        Self::new(
+            Stage::Drain,
+            Side::Local,
+            "drain",
+            "connection failed to drain within the timeout",
+        )
+    }
+
     /// A change of policy ended a running connection.
     pub(crate) fn policy_changed() -> Self {
         Self::new(

@@ -175,7 +175,7 @@ impl Request {
             return;
         };
         let mut halves = Halves::new(&self.stream, &application, Side::Upstream, &record.sent);
-        let end = halves.run(self.registration.cut()).await;
+        let end = halves.run(self.registration.cut_in_tunnel()).await;
         Box::pin(self.end(application, record, end)).await;
     }
 
@@ -207,6 +207,7 @@ impl Request {
         self.registration.guard(Guarded {
             workload: workload.uid.clone(),
             facts: facts.clone(),
+            host: self.host().map(String::into_boxed_str),
         });
         let shared = &self.peer.worker.shared;
         if let Err(error) = permit(shared, &workload, &facts) {
@@ -245,7 +246,7 @@ impl Request {
     async fn stopped(&self) -> Error {
         tokio::select! {
             biased;
-            error = self.registration.cut() => error,
+            error = self.registration.cut_in_tunnel() => error,
             _ = self.stream.cut() => Error::new(
                 Stage::Relay,
                 Side::Downstream,
@@ -337,11 +338,7 @@ impl Request {
             workload: known,
             fields: &self.head().fields,
         };
-        let host = self
-            .head()
-            .fields
-            .get("forwarded")
-            .and_then(Forwarded::host);
+        let host = self.host();
         let service =
             mesh::route::guess_service(&next.candidates, host.as_deref(), next.destination.port());
         ConnectionRecord::inbound(
@@ -353,6 +350,14 @@ impl Request {
             target,
             service,
         )
+    }
+
+    /// The service that the client says it asked for.
+    fn host(&self) -> Option<String> {
+        self.head()
+            .fields
+            .get("forwarded")
+            .and_then(Forwarded::host)
     }
 
     fn facts(&self, next: &InboundRoute) -> ConnectionFacts {

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use crate::capture::WayIn;
 use crate::capture::socks5::Outcome;
 use crate::connection::ConnectionRecord;
-use crate::connections::Registration;
+use crate::connections::{Dialled, Registration};
 use crate::error::{Error, Side, Stage};
 use crate::passthrough::join;
 use crate::relay::abort::{abort, abort_now, finish, guard};
@@ -195,6 +195,9 @@ impl Connection {
         .map_err(|error| Error::new(Stage::Lookup, Side::Local, "no_route", error.to_string()))?;
         let record =
             ConnectionRecord::outbound(&worker.pairs, self.started, self.client, &source, &route);
+        if let Some(dialled) = Dialled::of(&source.uid, self.client, target, &route) {
+            self.registration.describe(dialled);
+        }
         let upstream = tokio::select! {
             biased;
             error = self.registration.cut() => Err(error),

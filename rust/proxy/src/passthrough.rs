@@ -138,6 +138,7 @@ impl Connection {
         self.registration.guard(Guarded {
             workload: workload.uid.clone(),
             facts: facts.clone(),
+            host: None,
         });
         let source = self.transparent.then(|| self.client.ip());
         let dialled = match permit(shared, &workload, &facts) {

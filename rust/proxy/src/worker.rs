@@ -13,13 +13,13 @@ use std::time::Duration;
 use mesh::identity::Identity;
 use mesh::route::Target;
 use mesh::workload::Workload;
-use tokio::sync::watch;
-use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, LocalSet, spawn_local, yield_now};
 use tokio::time::{sleep, timeout};
 
 use crate::capture::WayIn;
 use crate::capture::listener::accept;
-use crate::connections::{ConnectionTable, Cut};
+use crate::connections::{ConnectionTable, Cut, Inquiry};
 use crate::control::{Event, Phase};
 use crate::error::{Error, Side, Stage};
 use crate::pairs::Pairs;
@@ -79,6 +79,7 @@ pub(crate) fn run(
     id: usize,
     shared: Arc<Shared>,
     listeners: Vec<Listening>,
+    inquiries: mpsc::Receiver<Inquiry>,
 ) -> std::io::Result<()> {
     sys::block_sigpipe()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -86,7 +87,7 @@ pub(crate) fn run(
         .build()?;
     let local = LocalSet::new();
     let worker = Rc::new(Worker::new(shared));
-    local.block_on(&runtime, worker.live(id, listeners))?;
+    local.block_on(&runtime, worker.live(id, listeners, inquiries))?;
     // Tasks that are left hold sockets; dropping them here, before the runtime, closes these.
     drop(local);
     Ok(())
@@ -121,11 +122,17 @@ impl Worker {
         }
     }
 
-    async fn live(self: Rc<Self>, id: usize, listeners: Vec<Listening>) -> std::io::Result<()> {
+    async fn live(
+        self: Rc<Self>,
+        id: usize,
+        listeners: Vec<Listening>,
+        inquiries: mpsc::Receiver<Inquiry>,
+    ) -> std::io::Result<()> {
         let mut phase = self.shared.phase.subscribe();
         self.keep(self.clone().beat(id));
         self.keep(self.clone().watch_policies());
         self.keep(self.clone().sweep_pool());
+        self.keep(self.clone().answer(id, inquiries));
         let mut accepting = Vec::new();
         for listening in listeners {
             let listener = tokio::net::TcpListener::from_std(listening.socket)?;
@@ -311,14 +318,29 @@ impl Worker {
     async fn watch_policies(self: Rc<Self>) {
         let mut version = self.shared.policy_version.subscribe();
         while version.changed().await.is_ok() {
-            for guarded in self.connections.recheck(&self.shared.snapshot()) {
-                let facts = &guarded.facts;
-                let text = format!(
-                    "connection {} -> {} closed because it's no longer allowed after a policy update",
-                    facts.source, facts.destination
-                );
-                self.shared.log.info("proxy::connections", &text, &[]);
+            let mut next = Some(0);
+            while let Some(start) = next {
+                // The newest each time: a change that came meanwhile is heard of at once where it can be, and by
+                // everybody in the next round.
+                let (ended, behind) = self.connections.recheck(&self.shared.snapshot(), start);
+                for guarded in ended {
+                    let text = format!(
+                        "connection {guarded} closed because it's no longer allowed after a policy update"
+                    );
+                    self.shared.log.info("proxy::connections", &text, &[]);
+                }
+                next = behind;
+                yield_now().await;
             }
+        }
+    }
+
+    /// Tells operators of our connections.
+    async fn answer(self: Rc<Self>, id: usize, mut inquiries: mpsc::Receiver<Inquiry>) {
+        while let Some(inquiry) = inquiries.recv().await {
+            let census = self.connections.census(inquiry.most).await;
+            // Failing means that nobody waits any more.
+            let _ = inquiry.answer.try_send((id, census));
         }
     }
 

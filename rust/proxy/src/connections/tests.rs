@@ -1,5 +1,6 @@
 use std::mem::size_of_val;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Wake;
 
@@ -39,6 +40,49 @@ fn a_cut_wakes_who_waits_and_tells_the_first_reason() {
         pin!(other.cut()).poll(&mut context),
         Poll::Ready(Error::drained())
     );
+}
+
+#[test]
+fn a_request_in_a_tunnel_is_told_of_the_drain_in_other_words_and_of_policy_in_the_same() {
+    let table = table();
+    let (drained, denied) = (table.register(), table.register());
+    let mut context = Context::from_waker(Waker::noop());
+    denied
+        .table
+        .with(denied.place, |entry| entry.cut(Cut::PolicyChanged));
+    table.cut_all(Cut::Drained);
+    let told = |registration: &Registration, context: &mut Context<'_>| match pin!(
+        registration.cut_in_tunnel()
+    )
+    .poll(context)
+    {
+        Poll::Ready(error) => error.text().to_owned(),
+        Poll::Pending => panic!("was cut"),
+    };
+    let drain = "connection failed to drain within the timeout";
+    assert_eq!(told(&drained, &mut context), drain);
+    let policy = "connection closed due to policy change";
+    assert_eq!(told(&denied, &mut context), policy);
+}
+
+#[test]
+fn a_walk_in_slices_meets_every_connection_once() {
+    let table = table();
+    let mut held: Vec<_> = (0..100).map(|_| table.register()).collect();
+    for gap in [99, 50, 31, 30, 0] {
+        held.swap_remove(gap);
+    }
+    for count in [1, 7, 32, 95, 100, 1000] {
+        let (mut met, mut slices, mut next) = (0, 0, Some(0));
+        while let Some(start) = next {
+            let before = met;
+            next = table.some(start, count, |_| met += 1);
+            slices += 1;
+            assert!(met - before <= count);
+        }
+        assert_eq!(met, held.len());
+        assert_eq!(slices, 100_usize.div_ceil(count).max(1));
+    }
 }
 
 #[test]
@@ -126,4 +170,5 @@ fn a_connection_is_registered_without_an_allocation_and_in_few_bytes() {
     assert_eq!(size_of_val(&registration), 16);
     assert_eq!(size_of::<Place>(), 32);
     assert_eq!(size_of_val(&registration.cut()), 8);
+    assert_eq!(size_of_val(&registration.cut_in_tunnel()), 8);
 }
