@@ -5,8 +5,8 @@
 //! | Journey | Files |
 //! |---|---|
 //! | an application's connection goes out | `capture` → `outbound` → `tunnel` → `relay` |
-//! | a peer's request comes in | `inbound` → `tunnel` → `relay` |
-//! | a plain connection comes in | `capture` → `passthrough` → `relay` |
+//! | a peer's request comes in | `tunnel` → `inbound` → `deliver` → `relay` |
+//! | a plain connection comes in | `capture` → `passthrough` → `deliver` → `relay` |
 //! | somebody steers | [`data_plane`] → `worker`, in the words of [`control`] |
 //! | an operator looks | `connection` → `pairs` → [`telemetry`] |
 #![deny(unsafe_code)]
@@ -16,6 +16,7 @@ mod connection;
 mod connections;
 pub mod control;
 pub mod data_plane;
+mod deliver;
 mod error;
 mod inbound;
 mod outbound;

@@ -15,8 +15,8 @@ use tokio::net::TcpStream;
 use crate::capture::WayIn;
 use crate::connection::ConnectionRecord;
 use crate::connections::{Guarded, Registration};
+use crate::deliver::Delivery;
 use crate::error::{Error, Side, Stage};
-use crate::inbound::dial_application;
 use crate::outbound::patience;
 use crate::policy::permit;
 use crate::relay::abort::{abort, abort_now, finish, guard};
@@ -140,13 +140,14 @@ impl Connection {
             facts: facts.clone(),
             host: None,
         });
-        let source = self.transparent.then(|| self.client.ip());
+        let kept = self.transparent.then(|| self.client.ip());
+        let delivery = Delivery::straight(route.destination, kept);
         let dialled = match permit(shared, &workload, &facts) {
             Err(error) => Err(error),
             Ok(()) => tokio::select! {
                 biased;
                 error = self.registration.cut() => Err(error),
-                dialled = dial_application(shared, source, route.destination) => dialled,
+                dialled = delivery.dial(shared) => dialled,
             },
         };
         match dialled {

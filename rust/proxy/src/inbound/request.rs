@@ -1,0 +1,320 @@
+//! One CONNECT: is it allowed, where does it go, and then its bytes.
+//!
+//! The order of checks is a contract with every peer (spec/dataplane.md §3.2); [`Request::handle`] is that order.
+//! Counterpart: `outbound.rs` on the other node.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use hbone::headers::{
+    Authority, BAGGAGE, FORWARDED, Forwarded, ForwardedNetwork, X_FORWARDED_NETWORK,
+};
+use hbone::{Fields, RequestHead, ResponseHead};
+use mesh::authorize::ConnectionFacts;
+use mesh::identity::Identity;
+use mesh::route::{InboundFacts, InboundRoute, Target, inbound};
+use mesh::workload::Workload;
+use tokio::net::TcpStream;
+
+use super::Peer;
+use crate::connection::{ConnectionRecord, Source};
+use crate::connections::{Guarded, Registration};
+use crate::deliver::{Delivery, introduce};
+use crate::error::{Error, Side, Stage};
+use crate::outbound::patience;
+use crate::policy::permit;
+use crate::relay::RelayEnd;
+use crate::relay::abort::{abort, finish, guard};
+use crate::relay::halves::Halves;
+use crate::sys;
+use crate::telemetry::metrics;
+use crate::tunnel::TunnelStream;
+
+/// One CONNECT.
+pub(super) struct Request {
+    peer: Rc<Peer>,
+    stream: TunnelStream,
+    /// Until it is answered.
+    head: Option<Box<RequestHead>>,
+    started: Instant,
+    registration: Registration,
+}
+
+/// A request that was turned down: what the peer is told, what the log says.
+struct Refusal {
+    /// `None`: it has been answered already, with a 200 that cannot be kept; the stream is reset.
+    status: Option<u16>,
+    error: Error,
+    /// Present once the request had come far enough to count as a connection.
+    record: Option<Box<ConnectionRecord>>,
+}
+
+impl Refusal {
+    fn early(status: u16, reason: &'static str, text: impl Into<String>) -> Self {
+        Self {
+            status: Some(status),
+            error: Error::new(Stage::Lookup, Side::Downstream, reason, text),
+            record: None,
+        }
+    }
+
+    fn late(status: Option<u16>, error: Error, record: ConnectionRecord) -> Box<Self> {
+        Box::new(Self {
+            status,
+            error,
+            record: Some(Box::new(record)),
+        })
+    }
+}
+
+impl Request {
+    pub(super) fn new(peer: Rc<Peer>, stream: TunnelStream, head: RequestHead) -> Self {
+        Self {
+            stream,
+            head: Some(Box::new(head)),
+            started: Instant::now(),
+            registration: peer.worker.connections.register(),
+            peer,
+        }
+    }
+
+    pub(super) async fn serve(mut self) {
+        // All but the relay is boxed: what answering a request needs is not kept for as long as its connection lives.
+        let Some((application, record)) = Box::pin(self.answer()).await else {
+            return;
+        };
+        let mut halves = Halves::new(&self.stream, &application, Side::Upstream, &record.sent);
+        let end = halves.run(self.registration.cut_in_tunnel()).await;
+        Box::pin(self.end(application, record, end)).await;
+    }
+
+    /// `None`: the request was turned down.
+    async fn answer(&mut self) -> Option<(Rc<TcpStream>, ConnectionRecord)> {
+        let handled = self.handle().await;
+        self.head = None;
+        match handled {
+            Ok((application, record)) => {
+                self.stream
+                    .attach(application.clone(), record.received.clone());
+                Some((application, record))
+            }
+            Err(refusal) => {
+                self.refuse(*refusal);
+                None
+            }
+        }
+    }
+
+    /// The checks, in the order that peers rely on.
+    async fn handle(&self) -> Result<(Rc<TcpStream>, ConnectionRecord), Box<Refusal>> {
+        let target = self.target()?;
+        let workload = self.local_workload().await?;
+        let next = self.next_hop(&workload, &target)?;
+        let host = self.host();
+        let record = self.record(&workload, &target, &next, host.as_deref());
+        let facts = self.facts(&next);
+        // Registered first: a policy that changes between the two lines ends the connection instead of missing it.
+        self.registration.guard(Guarded {
+            workload: workload.uid.clone(),
+            facts: facts.clone(),
+            host: host.map(String::into_boxed_str),
+        });
+        let shared = &self.peer.worker.shared;
+        if let Err(error) = permit(shared, &workload, &facts) {
+            return Err(Refusal::late(Some(401), error, record));
+        }
+        let kept = self.peer.transparent.then(|| self.peer.address.ip());
+        let loopback = shared.settings.localhost_app_tunnel;
+        let delivery = Delivery::of_request(&next, kept, loopback);
+        let application = match self.unless_stopped(delivery.dial(shared)).await {
+            Ok(application) => application,
+            Err(error) => {
+                let denied = error.stage == Stage::Policy;
+                let status = if denied { 401 } else { 503 };
+                return Err(Refusal::late(Some(status), error, record));
+            }
+        };
+        guard(&application);
+        self.accept(&record);
+        if let Some(asked) = next.header {
+            let addresses = (self.peer.address, asked);
+            let told = introduce(shared, &application, addresses, facts.identity.as_ref());
+            if let Err(error) = self.unless_stopped(told).await {
+                return Err(Refusal::late(None, error, record));
+            }
+        }
+        Ok((Rc::new(application), record))
+    }
+
+    /// Whoever asked may give up meanwhile, or policy may change.
+    async fn unless_stopped<T>(
+        &self,
+        action: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            error = self.registration.cut_in_tunnel() => Err(error),
+            _ = self.stream.cut() => Err(Error::new(
+                Stage::Relay,
+                Side::Downstream,
+                "cancelled",
+                "client disconnected before the connection was made",
+            )),
+            done = action => done,
+        }
+    }
+
+    fn head(&self) -> &RequestHead {
+        self.head.as_ref().expect("kept until it is answered")
+    }
+
+    fn target(&self) -> Result<Target, Refusal> {
+        let head = self.head();
+        if head.method != "CONNECT" {
+            let text = format!("expected method CONNECT, got {}", head.method);
+            return Err(Refusal::early(400, "method", text));
+        }
+        let authority = head.authority.as_deref().unwrap_or_default();
+        match Authority::parse(authority) {
+            Ok(Authority::Address(address)) => Ok(Target::Address(sys::canonical(address))),
+            Ok(Authority::Host { host, port }) => Ok(Target::Host {
+                hostname: host,
+                port,
+            }),
+            Err(_) => Err(Refusal::early(
+                400,
+                "authority",
+                format!("no valid authority pseudo header: {authority}"),
+            )),
+        }
+    }
+
+    async fn local_workload(&self) -> Result<Arc<Workload>, Refusal> {
+        self.peer
+            .worker
+            .local_workload()
+            .await
+            .map_err(|error| Refusal {
+                status: Some(503),
+                error,
+                record: None,
+            })
+    }
+
+    fn next_hop(&self, workload: &Workload, target: &Target) -> Result<InboundRoute, Refusal> {
+        let shared = &self.peer.worker.shared;
+        inbound(
+            &shared.snapshot(),
+            &InboundFacts {
+                local: workload,
+                local_address: self.peer.local.ip(),
+                target,
+                network: &shared.settings.network,
+                reserved_ports: shared.reserved_ports(),
+            },
+        )
+        .map_err(|refusal| Refusal::early(refusal.status(), "destination", refusal.to_string()))
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        self.stream.tunnel().peer()
+    }
+
+    /// The service that the client says it asked for.
+    fn host(&self) -> Option<String> {
+        self.head().fields.get(FORWARDED).and_then(Forwarded::host)
+    }
+
+    fn record(
+        &self,
+        workload: &Arc<Workload>,
+        target: &Target,
+        next: &InboundRoute,
+        host: Option<&str>,
+    ) -> ConnectionRecord {
+        let peer = &self.peer;
+        let settings = &peer.worker.shared.settings;
+        let fields = &self.head().fields;
+        // A gateway speaks for a workload of another network, whose address means nothing here.
+        let sent_on =
+            ForwardedNetwork::is_another(fields.get(X_FORWARDED_NETWORK), &settings.network);
+        let snapshot = peer.worker.shared.snapshot();
+        let known = (!sent_on)
+            .then(|| snapshot.workload_by_address(&settings.network, peer.address.ip()))
+            .flatten();
+        let identity = self.identity();
+        let source = Source {
+            identity: identity.as_ref(),
+            workload: known,
+            fields: if settings.response_baggage {
+                fields
+            } else {
+                &NOTHING_SAID
+            },
+        };
+        let port = next.destination.port();
+        let service = mesh::route::guess_service(&next.candidates, host, port);
+        ConnectionRecord::inbound(
+            &peer.worker.pairs,
+            self.started,
+            (peer.address, peer.local),
+            &source,
+            workload,
+            target,
+            service,
+        )
+    }
+
+    fn facts(&self, next: &InboundRoute) -> ConnectionFacts {
+        ConnectionFacts {
+            source: self.peer.address,
+            destination: next.destination,
+            identity: self.identity(),
+        }
+    }
+
+    fn accept(&self, record: &ConnectionRecord) {
+        let mut head = ResponseHead::status(200);
+        if self.peer.worker.shared.settings.response_baggage {
+            head.fields.push(BAGGAGE, record.introduction());
+        }
+        self.stream.respond(&head, false);
+    }
+
+    async fn end(self, application: Rc<TcpStream>, record: ConnectionRecord, end: RelayEnd) {
+        match &end {
+            RelayEnd::Finished | RelayEnd::Reset(_) => record.close(Ok(())),
+            RelayEnd::Failed(error) | RelayEnd::Cut(error) => record.close(Err(error)),
+        }
+        // Resets the stream unless both sides have finished.
+        drop(self.stream);
+        if matches!(end, RelayEnd::Finished) {
+            finish(&application);
+        } else {
+            abort(application, patience(&end, Side::Upstream)).await;
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal) {
+        let Refusal {
+            status,
+            error,
+            record,
+        } = refusal;
+        if let Some(status) = status {
+            self.stream.respond(&ResponseHead::status(status), true);
+        }
+        match record {
+            Some(record) => {
+                let shared = &self.peer.worker.shared;
+                shared.metrics.refused(metrics::Side::Inbound, error.reason);
+                record.close(Err(&error));
+            }
+            None => self.peer.deny(&error),
+        }
+    }
+}
+
+/// What counts as said by a peer whose words are not to be believed.
+static NOTHING_SAID: Fields = Fields::new();
