@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use super::accept::AcceptPause;
 use crate::shared::Shared;
 use crate::sys;
+use crate::telemetry::Value;
 use crate::telemetry::log::Level;
 use crate::telemetry::metrics::Side;
 
@@ -48,13 +49,14 @@ pub(crate) async fn accept(
                 let Some(wait) = pause.failed(&error) else {
                     continue;
                 };
-                shared.log.repeating(
-                    Level::Warn,
-                    "accept",
-                    "proxy::listener",
-                    &format!("{name}: accept failed, trying again in {wait:?}: {error}"),
-                    &[],
-                );
+                // Upstream's words. Fewer than ten a second, as each time it is waited for longer.
+                let text = format!("Failed TCP handshake {error}");
+                let fields = [
+                    ("listener", Some(name).into()),
+                    ("retry", Value::Milliseconds(wait)),
+                ];
+                let log = &shared.log;
+                log.repeating(Level::Error, "accept", "proxy::listener", &text, &fields);
                 sleep(wait).await;
             }
         }
