@@ -11,7 +11,7 @@ use crate::workload::{PortMap, Workload};
 ///
 /// They are not gathered, since a workload may be in thousands of services and most guesses need one:
 /// [`guess_service`] looks for them in the view of the mesh that the decision was made in.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Candidates {
     mesh: MeshSnapshot,
     local: Arc<str>,

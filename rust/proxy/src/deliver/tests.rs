@@ -1,10 +1,11 @@
 use super::*;
+use mesh::route::Candidates;
 
 fn route(destination: &str, header: Option<&str>) -> InboundRoute {
     InboundRoute {
         destination: destination.parse().unwrap(),
         header: header.map(|header| header.parse().unwrap()),
-        candidates: Vec::new(),
+        candidates: Candidates::default(),
     }
 }
 
