@@ -2,7 +2,7 @@
 //!
 //! Only `store` makes one. Every look-up is a hash look-up and, where several things share a key, a walk over those few.
 //!
-//! A view is four indexes behind `Arc`s. Publishing copies neither workloads, services and policies nor whole indexes:
+//! A view is five indexes behind `Arc`s. Publishing copies neither workloads, services and policies nor whole indexes:
 //! of those that changed, only the nodes on the way to the changes (`snapshot/table.rs`, `balance/sum_tree.rs`).
 
 use std::net::IpAddr;
@@ -17,12 +17,14 @@ use crate::workload::{GatewayDestination, Workload};
 mod dump;
 mod hostnames;
 mod policies;
+mod ports;
 mod services;
 mod table;
 mod workloads;
 
 pub(crate) use hostnames::HostnameIndex;
 pub(crate) use policies::{Kind, PolicyIndex};
+pub(crate) use ports::PortIndex;
 pub(crate) use services::ServiceIndex;
 pub(crate) use workloads::WorkloadIndex;
 
@@ -35,6 +37,7 @@ pub struct MeshSnapshot {
     pub(crate) hostnames: Arc<HostnameIndex>,
     pub(crate) services: Arc<ServiceIndex>,
     pub(crate) policies: Arc<PolicyIndex>,
+    pub(crate) ports: Arc<PortIndex>,
 }
 
 impl MeshSnapshot {
@@ -101,6 +104,15 @@ impl MeshSnapshot {
         hostname: &str,
     ) -> impl Iterator<Item = &Arc<Service>> {
         self.services.of_hostname(hostname)
+    }
+
+    /// The first of a workload's services that leads to a port of it, if they are sorted by that.
+    pub(crate) fn first_service_to(
+        &self,
+        uid: &str,
+        port: u16,
+    ) -> Option<Option<&NamespacedHostname>> {
+        self.ports.first(uid, port)
     }
 
     /// Who stands at an address: a workload goes before a service (`find_address` of spec/dataplane.md §10.3).

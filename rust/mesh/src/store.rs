@@ -13,7 +13,7 @@ use crate::decode::{
     TYPE_ISTIO_AUTHORIZATION, TYPE_SERVICE, TYPE_WORKLOAD, decode,
 };
 use crate::service::Service;
-use crate::snapshot::{HostnameIndex, MeshSnapshot};
+use crate::snapshot::{HostnameIndex, MeshSnapshot, PortIndex};
 use crate::workload::{HealthStatus, PortMap, Workload};
 
 /// All we know of the mesh.
@@ -44,6 +44,7 @@ impl MeshStore {
             mesh: MeshSnapshot::clone(&self.current),
             declared: Vec::new(),
             withdrawn: Vec::new(),
+            in_many: Vec::new(),
             applied: Applied::default(),
         };
         for (type_url, name) in removed {
@@ -109,6 +110,8 @@ struct Batch {
     declared: Vec<NamespacedHostname>,
     /// Services that were withdrawn.
     withdrawn: Vec<NamespacedHostname>,
+    /// Workloads that changed and are or were in many services.
+    in_many: Vec<Arc<str>>,
     applied: Applied,
 }
 
@@ -226,6 +229,9 @@ impl Batch {
         changes.workloads.insert(Arc::clone(uid));
         let services = Arc::make_mut(&mut self.mesh.services);
         let now = new.map(|new| &**new);
+        if PortIndex::concerns(old) || PortIndex::concerns(now) {
+            self.in_many.push(Arc::clone(uid));
+        }
         if HostnameIndex::concerned(old, now) {
             Arc::make_mut(&mut self.mesh.hostnames).replace(uid, old, now);
         }
@@ -258,14 +264,17 @@ impl Batch {
     }
 
     fn finish(mut self) -> (MeshSnapshot, Applied) {
-        if !self.declared.is_empty() || !self.withdrawn.is_empty() {
+        let declared: HashSet<_> = self.declared.iter().collect();
+        let gone = self.withdrawn.iter().filter(|n| !declared.contains(n));
+        let names: Vec<_> = self.declared.iter().chain(gone).cloned().collect();
+        let before = self.mesh.before(&names);
+        if !names.is_empty() {
             let services = Arc::make_mut(&mut self.mesh.services);
-            let declared: HashSet<_> = self.declared.iter().collect();
-            let gone = self.withdrawn.iter().filter(|n| !declared.contains(n));
-            for name in self.declared.iter().chain(gone) {
+            for name in &names {
                 services.publish(name);
             }
         }
+        self.mesh.sort_ports(&names, &before, &self.in_many);
         (self.mesh, self.applied)
     }
 }

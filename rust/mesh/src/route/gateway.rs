@@ -203,6 +203,7 @@ impl<'a> Decision<'a, '_> {
             Some(Holder::Workload(other)) => is_source(other),
             Some(Holder::Service(service)) => {
                 let there = mesh.workload_by_address(&source.network, client);
+                let there = there.filter(|there| there.uid != source.uid);
                 let mut suspects = there.map(|there| &**there).into_iter().chain([source]);
                 suspects
                     .any(|other| is_source(other) && mesh.endpoint(service, &other.uid).is_some())

@@ -9,8 +9,8 @@ use crate::workload::{PortMap, Workload};
 
 /// The services that a connection may have been meant for: one, or all of the local workload's.
 ///
-/// They are not gathered, since a workload may be in thousands of services and most guesses need one:
-/// [`guess_service`] looks for them in the view of the mesh that the decision was made in.
+/// They are not gathered, since a workload may be in thousands of services: [`guess_service`] looks for the one it needs
+/// in the view of the mesh that the decision was made in.
 #[derive(Clone, Default)]
 pub struct Candidates {
     mesh: MeshSnapshot,
@@ -43,6 +43,9 @@ impl Candidates {
     }
 
     fn of_port(&self, workload: &Workload, port: u16) -> Option<&Arc<Service>> {
+        if let Some(first) = self.mesh.first_service_to(&workload.uid, port) {
+            return self.mesh.service(first?);
+        }
         let mut services = workload.services.iter();
         services.find_map(|(name, own)| {
             let service = self.mesh.service(name)?;
