@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use mesh::authorize::ConnectionFacts;
-use mesh::explain::{explain_authorize, explain_inbound, explain_plaintext, explain_route};
+use mesh::explain::{
+    InboundExplanation, explain_authorize, explain_inbound, explain_plaintext, explain_route,
+};
 use mesh::identity::Identity;
 use mesh::route::{InboundFacts, RouteFacts, Target};
 use mesh::snapshot::MeshSnapshot;
@@ -14,7 +16,7 @@ use mesh::store::MeshStore;
 use mesh::workload::Workload;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::data_plane::Resource;
@@ -90,26 +92,15 @@ impl Mesh {
     }
 
     fn authorize<'py>(&self, py: Python<'py>, facts: Vec<u8>) -> PyResult<Bound<'py, PyBytes>> {
-        answer(py, &facts, |facts| self.authorized(facts))
+        answer(py, &facts, |facts| self.authorized(facts, None))
     }
 
     fn inbound<'py>(&self, py: Python<'py>, facts: Vec<u8>) -> PyResult<Bound<'py, PyBytes>> {
-        answer(py, &facts, |facts| self.arriving(facts))
+        answer(py, &facts, |facts| told(self.arriving(facts)?))
     }
 
     fn explain<'py>(&self, py: Python<'py>, facts: Vec<u8>) -> PyResult<Bound<'py, PyBytes>> {
-        answer(py, &facts, |facts| {
-            let routed = facts.target.is_some().then(|| self.routed(facts));
-            let arrives = facts.authority.is_some() || facts.captured.is_some();
-            let inbound = arrives.then(|| self.arriving(facts));
-            let judged = facts.workload.is_some() && !(arrives && facts.destination.is_none());
-            let authorized = judged.then(|| self.authorized(facts));
-            Ok(json!({
-                "route": routed.transpose()?,
-                "inbound": inbound.transpose()?,
-                "authorize": authorized.transpose()?,
-            }))
-        })
+        answer(py, &facts, |facts| self.explained(facts))
     }
 
     fn __repr__(&self) -> String {
@@ -138,43 +129,61 @@ impl Mesh {
             let share = facts.choice.clamp(0.0, 1.0);
             ((total as f64 * share) as u64).min(total.saturating_sub(1))
         };
-        let explained = explain_route(&self.0, &route_facts, &mut choose);
-        serde_json::to_value(explained).map_err(|error| error.to_string())
+        told(explain_route(&self.0, &route_facts, &mut choose))
     }
 
     /// Where a request or a plain connection goes at its destination.
-    fn arriving(&self, facts: &Facts) -> Result<Value, String> {
+    fn arriving(&self, facts: &Facts) -> Result<InboundExplanation, String> {
         let local = self.workload(facts.workload.as_deref(), "workload")?;
-        let explained = if let Some(destination) = facts.captured {
-            explain_plaintext(&self.0, &local, destination)
-        } else {
-            let authority = authority(facts.authority.as_deref())?;
-            let first = local.addresses.first().copied();
-            let inbound_facts = InboundFacts {
-                local: &local,
-                local_address: facts
-                    .local_address
-                    .or(first)
-                    .ok_or("localAddress: missing")?,
-                target: &authority,
-                network: &facts.network,
-                reserved_ports: facts.reserved_ports.as_deref().unwrap_or(&RESERVED_PORTS),
-            };
-            explain_inbound(&self.0, &inbound_facts, facts.host.as_deref())
+        if let Some(destination) = facts.captured {
+            return Ok(explain_plaintext(&self.0, &local, destination));
+        }
+        let authority = authority(facts.authority.as_deref())?;
+        let address = facts
+            .local_address
+            .or_else(|| local.addresses.first().copied());
+        let inbound_facts = InboundFacts {
+            local: &local,
+            local_address: address.ok_or("localAddress: missing")?,
+            target: &authority,
+            network: &facts.network,
+            reserved_ports: facts.reserved_ports.as_deref().unwrap_or(&RESERVED_PORTS),
         };
-        serde_json::to_value(explained).map_err(|error| error.to_string())
+        let host = facts.host.as_deref();
+        Ok(explain_inbound(&self.0, &inbound_facts, host))
     }
 
-    fn authorized(&self, facts: &Facts) -> Result<Value, String> {
+    /// `destination` is where it turned out to go, if the facts do not say where it would.
+    fn authorized(&self, facts: &Facts, destination: Option<SocketAddr>) -> Result<Value, String> {
         let workload = self.workload(facts.workload.as_deref(), "workload")?;
         let identity = facts.identity.as_deref().map(Identity::parse).transpose();
+        let destination = facts.destination.or(destination);
         let connection = ConnectionFacts {
             source: facts.source_address.ok_or("sourceAddress: missing")?,
-            destination: facts.destination.ok_or("destination: missing")?,
+            destination: destination.ok_or("destination: missing")?,
             identity: identity.map_err(|error| format!("identity: {error}"))?,
         };
-        let explained = explain_authorize(&self.0, &workload, &connection);
-        serde_json::to_value(explained).map_err(|error| error.to_string())
+        told(explain_authorize(&self.0, &workload, &connection))
+    }
+
+    /// Every question that the facts suffice for. What arrives nowhere is not judged.
+    fn explained(&self, facts: &Facts) -> Result<Value, String> {
+        let leaves = facts.target.is_some();
+        let routed = leaves.then(|| self.routed(facts)).transpose()?;
+        let arrives = facts.authority.is_some() || facts.captured.is_some();
+        let inbound = arrives.then(|| self.arriving(facts)).transpose()?;
+        let there = inbound.as_ref().and_then(|told| told.route.as_ref());
+        let destination = there.map(|route| route.destination);
+        let judged = match &inbound {
+            None => facts.workload.is_some(),
+            Some(_) => destination.is_some() && facts.source_address.is_some(),
+        };
+        let authorized = judged.then(|| self.authorized(facts, destination));
+        Ok(json!({
+            "route": routed,
+            "inbound": inbound.map(told).transpose()?,
+            "authorize": authorized.transpose()?,
+        }))
     }
 
     fn workload(&self, uid: Option<&str>, field: &str) -> Result<Arc<Workload>, String> {
@@ -184,6 +193,10 @@ impl Mesh {
             .cloned()
             .ok_or_else(|| format!("{field}: no such workload: {uid}"))
     }
+}
+
+fn told(explanation: impl Serialize) -> Result<Value, String> {
+    serde_json::to_value(explanation).map_err(|error| error.to_string())
 }
 
 fn target(text: Option<&str>, field: &str) -> Result<Target, String> {
@@ -216,3 +229,6 @@ fn answer<'py>(
     })?;
     Ok(PyBytes::new(py, json.to_string().as_bytes()))
 }
+
+#[cfg(test)]
+mod tests;
