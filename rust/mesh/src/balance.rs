@@ -1,21 +1,22 @@
 //! Choosing one endpoint of a service: who can take the connection, and whose turn it is.
 //!
-//! Chance is handed in. A choice looks at the few pools that the endpoints are sorted into (`balance/pools.rs`) and goes
-//! down one tree (`balance/sum_tree.rs`); it is as fast for 10,000 endpoints as for 100. Locality preferences come with the
-//! rest of upstream's balancing.
+//! Chance is handed in. A choice looks at the few pools that the endpoints are sorted into (`balance/pools.rs`), follows the
+//! client's values of the service's preferences down (`balance/ranks.rs`) and draws by sums (`balance/sum_tree.rs`); it is
+//! as fast for 10,000 endpoints as for 100.
 
 use std::sync::Arc;
 
 use crate::route::{Chance, Listener, Step};
-use crate::service::{Endpoint, Service};
-use crate::snapshot::MeshSnapshot;
-use crate::workload::Workload;
+use crate::service::{Endpoint, LoadBalancerMode, Service};
+use crate::snapshot::{MeshSnapshot, Said};
+use crate::workload::{PortMap, Workload};
 
 mod pools;
+mod ranks;
 mod sum_tree;
 
-pub(crate) use pools::EndpointSet;
-use pools::Member;
+use pools::{Asked, Candidates};
+pub(crate) use pools::{EndpointSet, Seat};
 
 /// What an endpoint is chosen for (`mode` of spec/dataplane.md §10.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,94 +34,101 @@ pub(crate) fn choose_endpoint<'a>(
     service: &'a Service,
     source: &'a Workload,
     port: u16,
-    _purpose: Purpose,
+    purpose: Purpose,
     chance: Chance<'_>,
     listener: Listener<'_>,
 ) -> Option<(&'a Arc<Workload>, u16)> {
-    let Some(target) = service.ports.get(&port).copied() else {
+    let target = service.ports.get(&port).copied();
+    if target.is_none() && purpose == Purpose::Traffic {
         listener(&Step::NoSuchPort(service, port));
         return None;
-    };
-    let endpoints = mesh.services.endpoints(service)?;
-    listener(&Step::LeftOut(&LeftOut {
-        endpoints,
+    }
+    let endpoints = mesh.services.endpoint_set(service)?;
+    let asked = Asked {
         service,
         source,
         port,
         target,
+        purpose,
+    };
+    let candidates = endpoints.candidates(&asked);
+    listener(&Step::LeftOut(&LeftOut {
+        mesh,
+        endpoints,
+        asked: &asked,
+        candidates,
     }));
-    let pools = endpoints.pools().iter();
-    let mut pools = pools.filter(|pool| pool.takes(service, source, port, target));
-    let (count, total) = pools.clone().fold((0, 0), |(count, total), pool| {
-        (count + pool.len(), total + pool.weight())
-    });
+    let full = ranks::full_rank(endpoints.scopes());
+    if service.mode() == LoadBalancerMode::Strict && candidates.rank < full {
+        return None;
+    }
+    let total = candidates.sums.weight;
     if total == 0 {
         return None;
     }
     // A careless source of chance gets the last endpoint, not a panic.
-    let mut drawn = chance(total).min(total - 1);
-    let pool = pools.find(|pool| match drawn.checked_sub(pool.weight()) {
-        Some(rest) => {
-            drawn = rest;
-            false
-        }
-        None => true,
-    });
-    let member = pool?.at(drawn)?;
-    let workload = member.workload.as_ref()?;
-    listener(&Step::Chosen(workload, count));
-    endpoint_port(workload, &member.endpoint, port, target).map(|port| (workload, port))
+    let drawn = chance(total).min(total - 1);
+    let number = endpoints.at(&asked, candidates, drawn)?;
+    let workload = mesh.workloads.by_number(number)?;
+    let count = candidates.sums.count - candidates.sums.idle;
+    listener(&Step::Chosen(workload, count as usize));
+    let said = Said::of(service, workload)?;
+    endpoint_port(workload, said.ports, port, target).map(|port| (workload, port))
 }
 
-/// The endpoints that cannot take a connection. Finding them is a look at every endpoint, which only who explains
-/// takes.
+/// The endpoints that are not drawn from. Finding them is a look at every endpoint, which only who explains takes.
 pub(crate) struct LeftOut<'a> {
+    mesh: &'a MeshSnapshot,
     endpoints: &'a EndpointSet,
-    service: &'a Service,
-    source: &'a Workload,
-    port: u16,
-    target: u16,
+    asked: &'a Asked<'a>,
+    candidates: Candidates,
 }
 
 impl LeftOut<'_> {
     /// A line for each, in the order of their uids.
     pub(crate) fn lines(&self) -> impl Iterator<Item = String> {
-        self.endpoints.members().filter_map(|member| {
-            let reason = self.reason(member)?;
-            let uid = &member.endpoint.workload_uid;
+        let endpoints = self.mesh.endpoints(self.asked.service);
+        endpoints.filter_map(|endpoint| {
+            let reason = self.reason(&endpoint)?;
+            let uid = &endpoint.workload_uid;
             Some(format!("endpoint {uid} is left out: {reason}"))
         })
     }
 
-    /// The same as the pools say, for one member.
-    fn reason(&self, member: &Member) -> Option<&'static str> {
-        let endpoint = &member.endpoint;
-        if !self.service.takes(endpoint.status) {
-            return Some("it is unhealthy");
-        }
-        let Some(workload) = &member.workload else {
+    fn reason(&self, endpoint: &Endpoint) -> Option<&'static str> {
+        let (asked, scopes) = (self.asked, self.endpoints.scopes());
+        let Some(workload) = self.mesh.workload_by_uid(&endpoint.workload_uid) else {
             return Some("no such workload is known");
         };
-        let behind_gateway =
-            workload.network != self.source.network && workload.network_gateway.is_some();
-        if workload.addresses.is_empty() && workload.hostname.is_empty() && !behind_gateway {
-            return Some("it has no address");
+        let said = (&**workload, endpoint.status, &endpoint.port);
+        if let Some(obstacle) = self.endpoints.obstacle(asked, said) {
+            return Some(obstacle);
         }
-        if self.target == 0 && !endpoint.port.contains_key(&self.port) {
-            return Some("it does not have the named port");
+        let rank = ranks::rank(scopes, asked.source, workload);
+        if asked.service.mode() == LoadBalancerMode::Strict && rank < ranks::full_rank(scopes) {
+            return Some("it does not match every preference, and the service is strict");
+        }
+        if rank < self.candidates.rank {
+            return Some("another locality ranks better");
         }
         (workload.capacity == 0).then_some("its capacity is 0")
     }
 }
 
-fn endpoint_port(workload: &Workload, endpoint: &Endpoint, port: u16, target: u16) -> Option<u16> {
-    // Before the tunnel's port is looked at, a 0 means "not said".
-    let said = [endpoint.port.get(&port).copied().unwrap_or(0), target];
+/// The endpoint's own, else the service's, else the one asked for if an application tunnel has a port of its own
+/// (spec/dataplane.md §10.4). Before that, a 0 means "not said".
+fn endpoint_port(
+    workload: &Workload,
+    own: &PortMap,
+    port: u16,
+    target: Option<u16>,
+) -> Option<u16> {
     let tunnelled = workload
         .application_tunnel
-        .is_some_and(|t| t.port.is_some());
-    let said = said.into_iter().find(|port| *port != 0);
-    said.or_else(|| tunnelled.then_some(port))
+        .is_some_and(|tunnel| tunnel.port.is_some());
+    let mut said = [own.get(&port).copied(), target].into_iter().flatten();
+    said.find(|port| *port != 0)
+        .or_else(|| tunnelled.then_some(port))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::fmt;
 
 use crate::authorization::Authorization;
 use crate::service::Service;
-use crate::workload::Workload;
+use crate::workload::WorkloadSpec;
 
 mod authorization;
 mod closed;
@@ -78,7 +78,7 @@ impl fmt::Display for Rejection {
 pub(crate) enum Decoded {
     Authorization(Authorization),
     Service(Service),
-    Workload(Workload),
+    Workload(WorkloadSpec),
 }
 
 /// A resource that cannot be taken as it is.

@@ -28,6 +28,11 @@ impl TrustDomain {
         Ok(Self(text.into()))
     }
 
+    /// The same, with another copy of the text.
+    pub(crate) fn map_text(self, copy: impl FnOnce(Arc<str>) -> Arc<str>) -> Self {
+        Self(copy(self.0))
+    }
+
     /// The name as written.
     #[must_use]
     pub fn as_str(&self) -> &str {

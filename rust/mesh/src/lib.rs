@@ -21,6 +21,7 @@ pub mod identity;
 pub mod route;
 pub mod service;
 pub mod snapshot;
+pub mod sorted;
 pub mod store;
 #[cfg(test)]
 mod testing;

@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 
 use crate::address::{Cidr, NamespacedHostname, NetworkAddress};
 use crate::identity::Identity;
-use crate::workload::{GatewayAddress, HealthStatus, PortMap, Workload};
+use crate::workload::{GatewayAddress, HealthStatus, PortMap};
 
 /// The endpoints of a service by workload uid.
 pub type Endpoints = BTreeMap<Arc<str>, Arc<Endpoint>>;
@@ -96,7 +96,8 @@ impl Service {
         }
     }
 
-    fn mode(&self) -> LoadBalancerMode {
+    /// How an endpoint is chosen.
+    pub(crate) fn mode(&self) -> LoadBalancerMode {
         self.load_balancer
             .as_ref()
             .map_or(LoadBalancerMode::Standard, |lb| lb.mode)
@@ -113,17 +114,6 @@ pub struct Endpoint {
     pub port: PortMap,
     /// Whether it may get traffic.
     pub status: HealthStatus,
-}
-
-impl Endpoint {
-    /// The endpoint that a workload's own `services` entry makes.
-    pub(crate) fn of(workload: &Workload, ports: &PortMap) -> Self {
-        Self {
-            workload_uid: Arc::clone(&workload.uid),
-            port: ports.clone(),
-            status: workload.status,
-        }
-    }
 }
 
 /// A block of addresses in a network.

@@ -3,30 +3,33 @@
 //! Only `store` makes one. Every look-up is a hash look-up and, where several things share a key, a walk over those few.
 //!
 //! A view is five indexes behind `Arc`s. Publishing copies neither workloads, services and policies nor whole indexes:
-//! of those that changed, only the nodes on the way to the changes (`snapshot/table.rs`, `balance/sum_tree.rs`).
+//! of those that changed, only the nodes on the way to the changes (`snapshot/{slab,hash_index,table}.rs`,
+//! `balance/sum_tree.rs`).
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::address::NamespacedHostname;
 use crate::authorization::Authorization;
-use crate::balance::EndpointSet;
 use crate::service::{Endpoint, Service};
 use crate::workload::{GatewayDestination, Workload};
 
 mod dump;
+mod hash_index;
 mod hostnames;
 mod policies;
 mod ports;
 mod services;
+mod slab;
 mod table;
 mod workloads;
 
 pub(crate) use hostnames::HostnameIndex;
 pub(crate) use policies::{Kind, PolicyIndex};
 pub(crate) use ports::PortIndex;
-pub(crate) use services::ServiceIndex;
-pub(crate) use workloads::WorkloadIndex;
+pub(crate) use services::{Said, ServiceIndex};
+pub(crate) use slab::Numbers;
+pub(crate) use workloads::{Number, WorkloadIndex};
 
 use table::Table;
 
@@ -68,11 +71,8 @@ impl MeshSnapshot {
         namespace: &str,
         service_account: &str,
     ) -> Option<&Arc<Workload>> {
-        let named = self.workloads.by_name.get(name)?;
-        named
-            .iter()
-            .rev()
-            .find(|w| *w.namespace == *namespace && *w.service_account == *service_account)
+        let mut named = self.workloads.by_name(name);
+        named.find(|w| *w.namespace == *namespace && *w.service_account == *service_account)
     }
 
     /// The service that a virtual address means to a client of this namespace: exact addresses first, then blocks
@@ -153,16 +153,22 @@ impl MeshSnapshot {
         self.services.by_name(name)
     }
 
-    /// The endpoints of a service of this view, in the order of their uids.
-    pub fn endpoints(&self, service: &Service) -> impl Iterator<Item = &Arc<Endpoint>> {
-        let endpoints = self.services.endpoints(service);
-        endpoints.into_iter().flat_map(EndpointSet::iter)
+    /// The endpoints of a service of this view, in the order of their uids. Collects them all: for dumps and explanations.
+    pub fn endpoints(&self, service: &Service) -> impl Iterator<Item = Endpoint> {
+        let endpoints = self.services.endpoints(service, &self.workloads);
+        endpoints.into_iter()
     }
 
     /// What this workload is to a service of this view, if it is an endpoint of it.
     #[must_use]
-    pub fn endpoint(&self, service: &Service, uid: &str) -> Option<&Arc<Endpoint>> {
-        self.services.endpoints(service)?.get(uid)
+    pub fn endpoint(&self, service: &Service, uid: &str) -> Option<Endpoint> {
+        match self.workloads.by_uid(uid) {
+            Some(workload) => Said::of(service, workload).map(|said| said.endpoint(workload)),
+            None => service
+                .endpoints
+                .get(uid)
+                .map(|named| Endpoint::clone(named)),
+        }
     }
 
     /// The policy of this key (`namespace/name`).
@@ -174,7 +180,7 @@ impl MeshSnapshot {
     /// How many workloads there are.
     #[must_use]
     pub fn workload_count(&self) -> usize {
-        self.workloads.by_uid.len()
+        self.workloads.len()
     }
 
     /// How many services there are.
@@ -212,18 +218,6 @@ fn put<K: std::hash::Hash + Eq + Clone, T>(
         Some(held) => *held = Arc::clone(value),
         None => slot.push(Arc::clone(value)),
     }
-}
-
-/// Puts `value` under `key`, last; the one that `same` finds goes.
-fn put_last<K: std::hash::Hash + Eq + Clone, T>(
-    table: &mut Table<K, Slot<T>>,
-    key: &K,
-    value: &Arc<T>,
-    same: impl Fn(&T) -> bool,
-) {
-    let slot = Arc::make_mut(table.or_default(key));
-    slot.retain(|held| !same(held));
-    slot.push(Arc::clone(value));
 }
 
 /// Takes what `same` finds from under `key`.

@@ -13,13 +13,21 @@ use crate::decode::{
     TYPE_ISTIO_AUTHORIZATION, TYPE_SERVICE, TYPE_WORKLOAD, decode,
 };
 use crate::service::Service;
-use crate::snapshot::{HostnameIndex, MeshSnapshot, PortIndex};
-use crate::workload::{HealthStatus, PortMap, Workload};
+use crate::snapshot::{HostnameIndex, MeshSnapshot, Number, Numbers, PortIndex};
+use crate::workload::{HealthStatus, Interner, PortMap, Workload, WorkloadSpec};
 
 /// All we know of the mesh.
 #[derive(Debug, Default)]
 pub struct MeshStore {
     current: Arc<MeshSnapshot>,
+    writer: Writer,
+}
+
+/// What only the writer needs.
+#[derive(Debug, Default)]
+struct Writer {
+    interner: Interner,
+    numbers: Numbers,
 }
 
 impl MeshStore {
@@ -42,6 +50,7 @@ impl MeshStore {
     pub fn apply(&mut self, upserts: &[Resource<'_>], removed: &[(&str, &str)]) -> Applied {
         let mut batch = Batch {
             mesh: MeshSnapshot::clone(&self.current),
+            writer: &mut self.writer,
             declared: Vec::new(),
             withdrawn: Vec::new(),
             in_many: Vec::new(),
@@ -104,8 +113,9 @@ impl Changes {
 }
 
 /// A batch under way: the next view, which nobody sees yet.
-struct Batch {
+struct Batch<'a> {
     mesh: MeshSnapshot,
+    writer: &'a mut Writer,
     /// Services in the order in which they were declared: it ranks those that share a name or address.
     declared: Vec<NamespacedHostname>,
     /// Services that were withdrawn.
@@ -115,7 +125,7 @@ struct Batch {
     applied: Applied,
 }
 
-impl Batch {
+impl Batch<'_> {
     fn remove(&mut self, type_url: &str, name: &str) {
         match type_url {
             TYPE_AUTHORIZATION | TYPE_ISTIO_AUTHORIZATION => self.remove_policy(name),
@@ -146,9 +156,12 @@ impl Batch {
     }
 
     fn remove_workload(&mut self, uid: &str) {
-        if let Some(old) = self.mesh.workload_by_uid(uid).cloned() {
-            Arc::make_mut(&mut self.mesh.workloads).remove(uid);
-            self.replaced(&old.uid, Some(&old), None);
+        if let Some(number) = self.mesh.workloads.number(uid)
+            && let Some(old) = self.mesh.workloads.by_number(number).cloned()
+        {
+            self.replaced(number, Some(&old), None);
+            let workloads = Arc::make_mut(&mut self.mesh.workloads);
+            workloads.remove(uid, &mut self.writer.numbers);
         }
     }
 
@@ -200,35 +213,30 @@ impl Batch {
 
     fn declare(&mut self, name: &NamespacedHostname, service: Option<Service>) {
         let services = Arc::make_mut(&mut self.mesh.services);
-        let named = |service: Option<&Service>| -> Vec<Arc<str>> {
-            let endpoints = service.map(|service| service.endpoints.keys().cloned());
-            endpoints.into_iter().flatten().collect()
-        };
-        let mut uids = named(services.declared(name).map(|service| &**service));
-        uids.extend(named(service.as_ref()));
-        services.declare(name, service);
-        for uid in uids {
-            services.refresh(name, &uid, self.mesh.workloads.by_uid(&uid));
-        }
+        services.declare(name, service, &self.mesh.workloads);
         self.applied.changes.services.insert(name.clone());
     }
 
-    fn set_workload(&mut self, workload: Workload) {
+    fn set_workload(&mut self, spec: WorkloadSpec) {
+        let workload = self.writer.interner.workload(spec);
         let old = self.mesh.workload_by_uid(&workload.uid).cloned();
         if old.as_ref().is_some_and(|held| **held == workload) {
             return;
         }
         let workload = Arc::new(workload);
-        Arc::make_mut(&mut self.mesh.workloads).insert(&workload, old.as_deref());
-        self.replaced(&workload.uid, old.as_deref(), Some(&workload));
+        let workloads = Arc::make_mut(&mut self.mesh.workloads);
+        let number = workloads.insert(&workload, &mut self.writer.numbers);
+        self.replaced(number, old.as_deref(), Some(&workload));
     }
 
     /// Follows up a change of a workload: its endpoints, and what has to be said about it.
-    fn replaced(&mut self, uid: &Arc<str>, old: Option<&Workload>, new: Option<&Arc<Workload>>) {
+    fn replaced(&mut self, number: Number, old: Option<&Workload>, now: Option<&Workload>) {
+        let Some(Workload { uid, .. }) = now.or(old) else {
+            return;
+        };
         let changes = &mut self.applied.changes;
         changes.workloads.insert(Arc::clone(uid));
         let services = Arc::make_mut(&mut self.mesh.services);
-        let now = new.map(|new| &**new);
         if PortIndex::concerns(old) || PortIndex::concerns(now) {
             self.in_many.push(Arc::clone(uid));
         }
@@ -238,14 +246,14 @@ impl Batch {
         let left = old.iter().flat_map(|old| old.services.keys());
         let left = left.filter(|name| now.is_none_or(|now| !now.services.contains_key(*name)));
         for name in now.iter().flat_map(|now| now.services.keys()).chain(left) {
-            services.refresh(name, uid, new);
+            services.refresh(name, number, old, now);
             // What it says of itself is often the same before and after, and then the service is not another.
             if said(now, name) != said(old, name) {
                 changes.services.insert(name.clone());
             }
         }
         for name in &*services.naming(uid) {
-            services.refresh(name, uid, new);
+            services.refresh(name, number, old, now);
         }
         let policies = |w: Option<&Workload>| {
             w.map(|w| (w.namespace.clone(), w.authorization_policies.clone()))

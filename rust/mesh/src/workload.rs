@@ -2,28 +2,53 @@
 //!
 //! Data only; its spelling in JSON is that of `/config_dump` (spec/control.md §11), reading it is `decode`'s.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
 use crate::address::{Locality, NamespacedHostname, NetworkAddress};
 use crate::identity::{Identity, TrustDomain};
+use crate::sorted::SortedMap;
+
+mod addresses;
+mod interner;
+
+pub use addresses::Addresses;
+pub(crate) use interner::Interner;
 
 /// Service port → target port. A target of 0 means "the endpoint says" (a named port).
-pub type PortMap = BTreeMap<u16, u16>;
+pub type PortMap = SortedMap<u16, u16>;
 
-/// A pod or virtual machine in the mesh.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+/// A pod or virtual machine in the mesh: what is its own, and by [`Deref`] what it has in common with others
+/// ([`Profile`]).
+///
+/// There may be a million of them, so a field of its own is worth a thought: the uid, the addresses and four words.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
     /// Unique in the mesh, for example `Kubernetes//Pod/ns/name`.
-    #[serde(skip_serializing_if = "str::is_empty")]
     pub uid: Arc<str>,
-    /// The pod's name.
-    pub name: Arc<str>,
+    /// Its addresses, canonical, in the order given: the first of a family is preferred.
+    pub addresses: Addresses,
+    /// The node it runs on.
+    pub node: Shared,
+    /// Where it runs.
+    pub locality: Arc<Locality>,
+    profile: Arc<Profile>,
+    /// Its weight among the endpoints of a service; 0 is never chosen.
+    pub capacity: u32,
+    /// One more than where in the uid its name begins, which is how uids end; else the profile has it.
+    name_at: Option<NonZeroU16>,
+    /// Whether it may get traffic.
+    pub status: HealthStatus,
+}
+
+/// What the pods of a deployment have in common; of each there is one ([`crate::store::MeshStore`] sees to it).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Profile {
     /// Kubernetes namespace.
     pub namespace: Arc<str>,
     /// Who vouches for it.
@@ -31,64 +56,83 @@ pub struct Workload {
     /// Kubernetes service account.
     pub service_account: Arc<str>,
     /// The network in which its addresses mean something.
-    #[serde(skip_serializing_if = "str::is_empty")]
     pub network: Arc<str>,
-    /// Its addresses, canonical, in the order given: the first of a family is preferred.
-    #[serde(rename = "workloadIps")]
-    pub addresses: Vec<IpAddr>,
     /// How it wants to be reached.
     pub protocol: TunnelProtocol,
     /// Whether its addresses are its own or its node's.
     pub network_mode: NetworkMode,
     /// The L7 hop in front of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub waypoint: Option<GatewayAddress>,
     /// The way in from other networks.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub network_gateway: Option<GatewayAddress>,
     /// How bytes are handed to the application; set for waypoints that sit behind us.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub application_tunnel: Option<ApplicationTunnel>,
     /// Ends tunnels itself; no effect on routing (spec/dataplane.md §2.2).
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub native_tunnel: bool,
     /// The owning controller's name.
-    #[serde(skip_serializing_if = "str::is_empty")]
     pub workload_name: Arc<str>,
     /// The owning controller's kind, lower case.
-    #[serde(skip_serializing_if = "str::is_empty")]
     pub workload_type: Arc<str>,
     /// Label for metrics.
-    #[serde(skip_serializing_if = "str::is_empty")]
     pub canonical_name: Arc<str>,
     /// Label for metrics.
-    #[serde(skip_serializing_if = "str::is_empty")]
     pub canonical_revision: Arc<str>,
     /// A name to resolve when there are no addresses.
-    #[serde(skip_serializing_if = "str::is_empty")]
     pub hostname: Arc<str>,
-    /// The node it runs on.
-    #[serde(skip_serializing_if = "str::is_empty")]
-    pub node: Arc<str>,
     /// The cluster it belongs to.
-    #[serde(rename = "clusterId")]
     pub cluster: Arc<str>,
-    /// Where it runs.
-    #[serde(skip_serializing_if = "is_default")]
-    pub locality: Locality,
-    /// Whether it may get traffic.
-    pub status: HealthStatus,
     /// Keys (`namespace/name`) of the workload-selector policies that apply to it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub authorization_policies: Vec<Arc<str>>,
-    /// Its weight among the endpoints of a service; 0 is never chosen.
-    pub capacity: u32,
     /// The services it is an endpoint of, with the target port for each service port.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", serialize_with = "keys")]
-    pub services: BTreeMap<NamespacedHostname, PortMap>,
+    pub services: SortedMap<NamespacedHostname, PortMap>,
+    /// Of a workload whose uid does not end in its name.
+    own_name: Option<Arc<str>>,
+}
+
+/// A workload as it is described: every field in one place. This is what is made by hand; a [`Workload`] is made from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    missing_docs,
+    reason = "the fields are those of `Workload` and `Profile`"
+)]
+pub struct WorkloadSpec {
+    pub uid: Arc<str>,
+    pub name: Arc<str>,
+    pub namespace: Arc<str>,
+    pub trust_domain: TrustDomain,
+    pub service_account: Arc<str>,
+    pub network: Arc<str>,
+    pub addresses: Vec<IpAddr>,
+    pub protocol: TunnelProtocol,
+    pub network_mode: NetworkMode,
+    pub waypoint: Option<GatewayAddress>,
+    pub network_gateway: Option<GatewayAddress>,
+    pub application_tunnel: Option<ApplicationTunnel>,
+    pub native_tunnel: bool,
+    pub workload_name: Arc<str>,
+    pub workload_type: Arc<str>,
+    pub canonical_name: Arc<str>,
+    pub canonical_revision: Arc<str>,
+    pub hostname: Arc<str>,
+    pub node: Arc<str>,
+    pub cluster: Arc<str>,
+    pub locality: Locality,
+    pub status: HealthStatus,
+    pub authorization_policies: Vec<Arc<str>>,
+    pub capacity: u32,
+    pub services: SortedMap<NamespacedHostname, PortMap>,
 }
 
 impl Workload {
+    /// The pod's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self.name_at {
+            Some(at) => &self.uid[usize::from(at.get()) - 1..],
+            None => self.profile.own_name.as_deref().unwrap_or_default(),
+        }
+    }
+
     /// Whom a certificate of this workload names.
     #[must_use]
     pub fn identity(&self) -> Identity {
@@ -98,6 +142,123 @@ impl Workload {
             service_account: Arc::clone(&self.service_account),
         }
     }
+}
+
+impl Profile {
+    /// The target port for each port of a service that it says it is an endpoint of.
+    pub(crate) fn ports_of(&self, namespace: &str, hostname: &str) -> Option<&PortMap> {
+        self.services
+            .find(|name| (&*name.namespace, &*name.hostname).cmp(&(namespace, hostname)))
+    }
+}
+
+impl Deref for Workload {
+    type Target = Profile;
+
+    fn deref(&self) -> &Profile {
+        &self.profile
+    }
+}
+
+impl From<WorkloadSpec> for Workload {
+    /// Shares nothing with other workloads; the store makes its own in a way that does.
+    fn from(spec: WorkloadSpec) -> Self {
+        Interner::default().workload(spec)
+    }
+}
+
+/// A text that many have in common, one word wide.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Shared(Arc<Arc<str>>);
+
+impl Deref for Shared {
+    type Target = Arc<str>;
+
+    fn deref(&self) -> &Arc<str> {
+        &self.0
+    }
+}
+
+/// As `/config_dump` spells it.
+impl Serialize for Workload {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Spelled {
+            uid: &self.uid,
+            name: self.name(),
+            namespace: &self.namespace,
+            trust_domain: &self.trust_domain,
+            service_account: &self.service_account,
+            network: &self.network,
+            addresses: &self.addresses,
+            protocol: self.protocol,
+            network_mode: self.network_mode,
+            waypoint: self.waypoint.as_ref(),
+            network_gateway: self.network_gateway.as_ref(),
+            application_tunnel: self.application_tunnel.as_ref(),
+            native_tunnel: self.native_tunnel,
+            workload_name: &self.workload_name,
+            workload_type: &self.workload_type,
+            canonical_name: &self.canonical_name,
+            canonical_revision: &self.canonical_revision,
+            hostname: &self.hostname,
+            node: &self.node,
+            cluster: &self.cluster,
+            locality: &self.locality,
+            status: self.status,
+            authorization_policies: &self.authorization_policies,
+            capacity: self.capacity,
+            services: self.services.keys().collect(),
+        }
+        .serialize(serializer)
+    }
+}
+
+/// The dump lists a workload's services by name; their ports stand at the services.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Spelled<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    uid: &'a str,
+    name: &'a str,
+    namespace: &'a str,
+    trust_domain: &'a TrustDomain,
+    service_account: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    network: &'a str,
+    #[serde(rename = "workloadIps")]
+    addresses: &'a [IpAddr],
+    protocol: TunnelProtocol,
+    network_mode: NetworkMode,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waypoint: Option<&'a GatewayAddress>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    network_gateway: Option<&'a GatewayAddress>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    application_tunnel: Option<&'a ApplicationTunnel>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    native_tunnel: bool,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    workload_name: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    workload_type: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    canonical_name: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    canonical_revision: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    hostname: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    node: &'a str,
+    #[serde(rename = "clusterId")]
+    cluster: &'a str,
+    #[serde(skip_serializing_if = "is_nowhere")]
+    locality: &'a Locality,
+    status: HealthStatus,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    authorization_policies: &'a [Arc<str>],
+    capacity: u32,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    services: Vec<&'a NamespacedHostname>,
 }
 
 /// How a workload wants to be reached.
@@ -186,10 +347,9 @@ pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// The dump lists a workload's services by name; their ports stand at the services.
-fn keys<S: Serializer>(
-    services: &BTreeMap<NamespacedHostname, PortMap>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(services.keys())
+fn is_nowhere(locality: &&Locality) -> bool {
+    is_default(*locality)
 }
+
+#[cfg(test)]
+mod tests;

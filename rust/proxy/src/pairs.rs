@@ -306,7 +306,7 @@ fn is_same(ours: Option<&Arc<Workload>>, theirs: Option<&Arc<Workload>>) -> bool
 fn party_of(workload: &Workload) -> Party<'_> {
     Party {
         // The pod's name; failing that, the canonical service.
-        workload: known(&workload.name).or_else(|| known(&workload.canonical_name)),
+        workload: known(workload.name()).or_else(|| known(&workload.canonical_name)),
         namespace: known(&workload.namespace),
         identity: None,
         cluster: known(&workload.cluster),

@@ -4,39 +4,94 @@
 //! which a number below the total falls takes as many steps as the tree is high, which is 3 for 10,000 entries; a
 //! change copies that many nodes. Knows nothing of endpoints.
 
+use std::borrow::Borrow;
+use std::ops::Add;
 use std::slice;
 use std::sync::Arc;
 
-/// Entries of a leaf and children of a node, at most. A change copies one node of each level, a choice reads half of each:
-/// 512 bytes of entries, and 3 levels for up to 32,768 of them.
+/// Children of a branch, at most. A change copies one node of each level, a choice reads half of each.
 const WIDTH: usize = 32;
 
-/// What a thing is ordered by.
-pub(super) trait Keyed {
-    fn key(&self) -> &str;
+/// What a tree can hold.
+pub(super) trait Entry: Clone {
+    /// What they are ordered by.
+    type Key: Ord + ?Sized;
+    /// Entries of a leaf, at most; the smaller they are, the more.
+    const LEAF: usize;
+
+    fn key(&self) -> &Self::Key;
+
+    fn sums(&self) -> Sums;
+
+    /// The entry on which a number falls, if all entries weigh 1 and are one: nothing has to be added up then.
+    fn directly(_: &[Self], _: u64) -> Option<&Self> {
+        None
+    }
+}
+
+/// What is known of many things together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sums {
+    pub(super) weight: u64,
+    pub(super) count: u32,
+    /// How many of them weigh nothing.
+    pub(super) idle: u32,
+}
+
+impl Add for Sums {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            weight: self.weight + other.weight,
+            count: self.count + other.count,
+            idle: self.idle + other.idle,
+        }
+    }
+}
+
+/// A number is a thing that weighs 1.
+impl Entry for u32 {
+    type Key = Self;
+    const LEAF: usize = 128;
+
+    fn key(&self) -> &Self {
+        self
+    }
+
+    fn sums(&self) -> Sums {
+        Sums {
+            weight: 1,
+            count: 1,
+            idle: 0,
+        }
+    }
+
+    fn directly(entries: &[Self], number: u64) -> Option<&Self> {
+        entries.get(usize::try_from(number).ok()?)
+    }
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct SumTree<T> {
-    root: Part<T>,
+pub(super) struct SumTree<E> {
+    root: Part<E>,
 }
 
 /// A node and what is in it.
 #[derive(Debug)]
-struct Part<T> {
-    weight: u64,
-    count: usize,
-    node: Arc<Node<T>>,
+struct Part<E> {
+    sums: Sums,
+    node: Arc<Node<E>>,
 }
 
 /// None is empty but a root without entries; all leaves are equally deep.
 #[derive(Clone, Debug)]
-enum Node<T> {
-    Branch(Vec<Part<T>>),
-    Leaf(Vec<(u32, T)>),
+enum Node<E> {
+    Branch(Vec<Part<E>>),
+    Leaf(Vec<E>),
 }
 
-impl<T: Clone + Keyed> Default for SumTree<T> {
+impl<E: Entry> Default for SumTree<E> {
     fn default() -> Self {
         Self {
             root: Part::of(Node::Leaf(Vec::new())),
@@ -44,59 +99,69 @@ impl<T: Clone + Keyed> Default for SumTree<T> {
     }
 }
 
-impl<T: Clone + Keyed> SumTree<T> {
-    pub(super) fn len(&self) -> usize {
-        self.root.count
+impl<E: Entry> SumTree<E> {
+    pub(super) fn sums(&self) -> Sums {
+        self.root.sums
     }
 
-    /// The sum of all weights.
-    pub(super) fn weight(&self) -> u64 {
-        self.root.weight
-    }
-
-    pub(super) fn get(&self, key: &str) -> Option<&T> {
+    pub(super) fn get(&self, key: &E::Key) -> Option<&E> {
         let mut part = &self.root;
         loop {
             match &*part.node {
                 Node::Branch(parts) => part = &parts[way(parts, key)],
-                Node::Leaf(entries) => {
-                    let found = entries.binary_search_by(|(_, held)| held.key().cmp(key));
-                    return found.ok().map(|at| &entries[at].1);
-                }
+                Node::Leaf(entries) => return place(entries, key).ok().map(|at| &entries[at]),
             }
         }
     }
 
-    /// The entry on which a number below the total weight falls, when each takes up as many as it weighs.
-    pub(super) fn at(&self, mut number: u64) -> Option<&T> {
+    /// The entry on which a number below the total weight falls, when each takes up as many as it weighs, and how far into
+    /// it the number falls.
+    pub(super) fn at(&self, mut number: u64) -> Option<(&E, u64)> {
         let mut part = &self.root;
         loop {
             match &*part.node {
-                Node::Branch(parts) => part = within(parts, |part| part.weight, &mut number)?,
+                Node::Branch(parts) => {
+                    part = within(parts, |part| part.sums.weight, &mut number)?;
+                }
                 Node::Leaf(entries) => {
-                    let found = within(entries, |(weight, _)| u64::from(*weight), &mut number);
-                    return found.map(|(_, held)| held);
+                    if let Some(found) = E::directly(entries, number) {
+                        return Some((found, 0));
+                    }
+                    let found = within(entries, |entry| entry.sums().weight, &mut number);
+                    return found.map(|found| (found, number));
                 }
             }
         }
     }
 
-    pub(super) fn iter(&self) -> Iter<'_, T> {
+    pub(super) fn iter(&self) -> Iter<'_, E> {
         Iter {
             above: vec![slice::from_ref(&self.root).iter()],
             leaf: [].iter(),
         }
     }
 
-    /// Puts `thing` in the place of the one with the same key, or adds it.
-    pub(super) fn insert(&mut self, weight: u32, thing: T) {
-        if let Some(right) = self.root.insert(weight, thing) {
+    /// Changes the entry of a key, which is made first if there is none. What is nothing afterwards is taken out.
+    pub(super) fn change<K>(
+        &mut self,
+        key: &K,
+        new: impl FnOnce() -> E,
+        change: impl FnOnce(&mut E),
+    ) where
+        K: Borrow<E::Key> + ?Sized,
+    {
+        let key = key.borrow();
+        let (right, is_something) = self.root.change(key, new, change);
+        if let Some(right) = right {
             let left = self.root.clone();
             self.root = Part::of(Node::Branch(vec![left, right]));
         }
+        if !is_something {
+            self.remove(key);
+        }
     }
 
-    pub(super) fn remove(&mut self, key: &str) {
+    pub(super) fn remove(&mut self, key: &E::Key) {
         // What is not there must not cost a copy.
         if self.get(key).is_none() {
             return;
@@ -110,11 +175,10 @@ impl<T: Clone + Keyed> SumTree<T> {
     }
 }
 
-impl<T: Clone + Keyed> Part<T> {
-    fn of(node: Node<T>) -> Self {
+impl<E: Entry> Part<E> {
+    fn of(node: Node<E>) -> Self {
         let mut part = Self {
-            weight: 0,
-            count: 0,
+            sums: Sums::default(),
             node: Arc::new(node),
         };
         part.recount();
@@ -122,54 +186,65 @@ impl<T: Clone + Keyed> Part<T> {
     }
 
     fn recount(&mut self) {
-        (self.weight, self.count) = match &*self.node {
-            Node::Branch(parts) => (
-                parts.iter().map(|part| part.weight).sum(),
-                parts.iter().map(|part| part.count).sum(),
-            ),
-            Node::Leaf(entries) => (
-                entries.iter().map(|(weight, _)| u64::from(*weight)).sum(),
-                entries.len(),
-            ),
+        let none = Sums::default();
+        self.sums = match &*self.node {
+            Node::Branch(parts) => parts.iter().fold(none, |sums, part| sums + part.sums),
+            Node::Leaf(entries) => entries.iter().fold(none, |sums, entry| sums + entry.sums()),
         };
     }
 
-    /// Gives the right half of a node that became too large.
-    fn insert(&mut self, weight: u32, thing: T) -> Option<Self> {
-        let right = match Arc::make_mut(&mut self.node) {
+    /// Gives the right half of a node that became too large, and whether the changed entry is something.
+    fn change(
+        &mut self,
+        key: &E::Key,
+        new: impl FnOnce() -> E,
+        change: impl FnOnce(&mut E),
+    ) -> (Option<Self>, bool) {
+        let (right, is_something) = match Arc::make_mut(&mut self.node) {
             Node::Branch(parts) => {
-                let at = way(parts, thing.key());
-                if let Some(right) = parts[at].insert(weight, thing) {
+                let at = way(parts, key);
+                let (right, is_something) = parts[at].change(key, new, change);
+                if let Some(right) = right {
                     parts.insert(at + 1, right);
                 }
-                split(parts, at + 1).map(Node::Branch)
+                (split(parts, at + 1, WIDTH).map(Node::Branch), is_something)
             }
             Node::Leaf(entries) => {
-                let found = entries.binary_search_by(|(_, held)| held.key().cmp(thing.key()));
-                match found {
-                    Ok(at) => entries[at] = (weight, thing),
-                    Err(at) => entries.insert(at, (weight, thing)),
-                }
-                split(entries, found.unwrap_or_else(|at| at)).map(Node::Leaf)
+                let found = place(entries, key);
+                let at = found.unwrap_or_else(|at| {
+                    // A leaf that was copied to be changed has no room, and need not get twice what it has.
+                    if entries.len() == entries.capacity() {
+                        entries.reserve_exact((entries.len() / 4).max(1));
+                    }
+                    entries.insert(at, new());
+                    at
+                });
+                change(&mut entries[at]);
+                let is_something = entries[at].sums().count > 0;
+                (split(entries, at, E::LEAF).map(Node::Leaf), is_something)
             }
         };
         self.recount();
-        right.map(Self::of)
+        (right.map(Self::of), is_something)
     }
 
-    fn remove(&mut self, key: &str) {
+    fn remove(&mut self, key: &E::Key) {
         match Arc::make_mut(&mut self.node) {
             Node::Branch(parts) => {
                 let at = way(parts, key);
                 parts[at].remove(key);
-                if parts[at].count == 0 {
+                if parts[at].width() == 0 {
                     parts.remove(at);
                 } else if let Some(left) = mergeable(parts, at) {
                     let right = parts.remove(left + 1);
                     parts[left].absorb(&right);
                 }
             }
-            Node::Leaf(entries) => entries.retain(|(_, held)| held.key() != key),
+            Node::Leaf(entries) => {
+                if let Ok(at) = place(entries, key) {
+                    entries.remove(at);
+                }
+            }
         }
         self.recount();
     }
@@ -190,19 +265,27 @@ impl<T: Clone + Keyed> Part<T> {
         }
     }
 
-    fn first_key(&self) -> &str {
+    fn most(&self) -> usize {
+        match &*self.node {
+            Node::Branch(_) => WIDTH,
+            Node::Leaf(_) => E::LEAF,
+        }
+    }
+
+    /// `None` for a root without entries.
+    fn first_key(&self) -> Option<&E::Key> {
         let mut part = self;
         loop {
             match &*part.node {
-                Node::Branch(parts) => part = &parts[0],
-                Node::Leaf(entries) => return entries.first().map_or("", |(_, held)| held.key()),
+                Node::Branch(parts) => part = parts.first()?,
+                Node::Leaf(entries) => return entries.first().map(E::key),
             }
         }
     }
 }
 
-/// By hand: no `T: Clone` needed.
-impl<T> Clone for Part<T> {
+/// By hand: no `E: Clone` needed.
+impl<E> Clone for Part<E> {
     fn clone(&self) -> Self {
         Self {
             node: Arc::clone(&self.node),
@@ -213,20 +296,25 @@ impl<T> Clone for Part<T> {
 
 /// The right part of a list that became too large by what was put at `at`. What comes in order fills one node after the
 /// other, so that all are full and not half full.
-fn split<E>(list: &mut Vec<E>, at: usize) -> Option<Vec<E>> {
+fn split<E>(list: &mut Vec<E>, at: usize, most: usize) -> Option<Vec<E>> {
     let last = list.len() - 1;
     let middle = if at == last { last } else { list.len() / 2 };
-    (list.len() > WIDTH).then(|| list.split_off(middle))
+    (list.len() > most).then(|| list.split_off(middle))
+}
+
+/// Where the entry of a key is in a leaf, or would be.
+fn place<E: Entry>(entries: &[E], key: &E::Key) -> Result<usize, usize> {
+    entries.binary_search_by(|held| held.key().cmp(key))
 }
 
 /// Which child holds `key`, or would.
-fn way<T: Clone + Keyed>(parts: &[Part<T>], key: &str) -> usize {
-    let after = parts.partition_point(|part| part.first_key() <= key);
+fn way<E: Entry>(parts: &[Part<E>], key: &E::Key) -> usize {
+    let after = parts.partition_point(|part| part.first_key().is_some_and(|first| first <= key));
     after.saturating_sub(1)
 }
 
 /// The one on which `number` falls; what lies before it is taken off the number.
-fn within<'a, E>(list: &'a [E], weight: impl Fn(&E) -> u64, number: &mut u64) -> Option<&'a E> {
+fn within<'a, T>(list: &'a [T], weight: impl Fn(&T) -> u64, number: &mut u64) -> Option<&'a T> {
     list.iter()
         .find(|each| match number.checked_sub(weight(each)) {
             Some(rest) => {
@@ -238,28 +326,28 @@ fn within<'a, E>(list: &'a [E], weight: impl Fn(&E) -> u64, number: &mut u64) ->
 }
 
 /// The left one of two neighbours, `at` among them, that are to become one: one is sparse, and both fit with room.
-fn mergeable<T: Clone + Keyed>(parts: &[Part<T>], at: usize) -> Option<usize> {
+fn mergeable<E: Entry>(parts: &[Part<E>], at: usize) -> Option<usize> {
     let fits = |left: &usize| {
         parts.get(left + 1).is_some_and(|right| {
-            let (left, right) = (parts[*left].width(), right.width());
-            left.min(right) < WIDTH / 4 && left + right <= WIDTH * 3 / 4
+            let (left, right, most) = (parts[*left].width(), right.width(), right.most());
+            left.min(right) < most / 4 && left + right <= most * 3 / 4
         })
     };
     [at.saturating_sub(1), at].into_iter().find(fits)
 }
 
-/// The things in the order of their keys.
-pub(super) struct Iter<'a, T> {
-    above: Vec<slice::Iter<'a, Part<T>>>,
-    leaf: slice::Iter<'a, (u32, T)>,
+/// The entries in the order of their keys.
+pub(super) struct Iter<'a, E> {
+    above: Vec<slice::Iter<'a, Part<E>>>,
+    leaf: slice::Iter<'a, E>,
 }
 
-impl<'a, T> Iterator for Iter<'a, T> {
-    type Item = &'a T;
+impl<'a, E> Iterator for Iter<'a, E> {
+    type Item = &'a E;
 
-    fn next(&mut self) -> Option<&'a T> {
+    fn next(&mut self) -> Option<&'a E> {
         loop {
-            if let Some((_, thing)) = self.leaf.next() {
+            if let Some(thing) = self.leaf.next() {
                 return Some(thing);
             }
             match self.above.last_mut()?.next().map(|part| &*part.node) {

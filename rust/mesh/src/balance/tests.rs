@@ -3,11 +3,21 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::testing::{local, mesh, pod, service};
+use crate::store::MeshStore;
+use crate::testing::{apply, local, mesh, pod, service};
 
 /// How often each endpoint is chosen when chance goes through all it can give, and the skipped ones with their reason.
 fn chosen(workloads: &[Value], service: &Value) -> (BTreeMap<String, u64>, Vec<String>) {
-    let client = pod("client", &["10.9.9.9"], json!({}));
+    chosen_for(Purpose::Traffic, &json!({}), workloads, service)
+}
+
+fn chosen_for(
+    purpose: Purpose,
+    client: &Value,
+    workloads: &[Value],
+    service: &Value,
+) -> (BTreeMap<String, u64>, Vec<String>) {
+    let client = pod("client", &["10.9.9.9"], client.clone());
     let workloads = [workloads, &[client]].concat();
     let mesh = mesh(&json!({"workloads": workloads, "services": [service]}));
     let (client, service) = (
@@ -31,7 +41,7 @@ fn chosen(workloads: &[Value], service: &Value) -> (BTreeMap<String, u64>, Vec<S
             service,
             &client,
             80,
-            Purpose::Traffic,
+            purpose,
             &mut chance,
             &mut listener,
         );
@@ -180,15 +190,192 @@ fn health_is_looked_at_when_an_endpoint_is_chosen() {
     );
 }
 
+#[test]
+fn a_waypoint_needs_the_services_port_or_an_application_tunnel() {
+    let without = json!({"ports": {"81": 81}});
+    let named = json!({"ports": {"80": 0}});
+    let tunnel = json!({"applicationTunnel": {"protocol": "NONE", "port": 1}});
+    let portless = json!({"applicationTunnel": {"protocol": "PROXY", "port": null}});
+    let own = json!({"applicationTunnel": {"protocol": "PROXY", "port": null}, "services": {"ns/s.ns": {"80": 9090}}});
+    let plain = json!({});
+    for (what, workload, service_more, waypoint, traffic) in [
+        (
+            "the service's port",
+            &plain,
+            &plain,
+            Some("a:8080"),
+            Some("a:8080"),
+        ),
+        ("no port and no tunnel", &plain, &without, None, None),
+        (
+            "no port, but a tunnel with one",
+            &tunnel,
+            &without,
+            Some("a:80"),
+            None,
+        ),
+        (
+            "no port, and a tunnel without one",
+            &portless,
+            &without,
+            None,
+            None,
+        ),
+        (
+            "the endpoint's own port",
+            &own,
+            &without,
+            Some("a:9090"),
+            None,
+        ),
+        ("a named port that nobody has", &plain, &named, None, None),
+        (
+            "a named port, and a tunnel",
+            &tunnel,
+            &named,
+            Some("a:80"),
+            None,
+        ),
+    ] {
+        for (purpose, expected) in [(Purpose::Waypoint, waypoint), (Purpose::Traffic, traffic)] {
+            let endpoints = [endpoint("a", workload.clone())];
+            let service = service("s", &[], service_more.clone());
+            let (count, _) = chosen_for(purpose, &json!({}), &endpoints, &service);
+            let found = count.keys().map(String::as_str).next();
+            assert_eq!(found, expected, "{what}, {purpose:?}");
+        }
+    }
+}
+
+#[test]
+fn the_best_locality_takes_all_and_a_strict_service_only_a_full_match() {
+    let at = |zone: &str| json!({"region": "r", "zone": zone, "subzone": ""});
+    let client = json!({"locality": at("z1")});
+    let here = |name, more: Value| {
+        let mut endpoint = endpoint(name, json!({"locality": at("z1")}));
+        endpoint
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        endpoint
+    };
+    let there = |name| endpoint(name, json!({"locality": at("z2")}));
+    let service = |mode: &str| {
+        let balancer = json!({"routingPreferences": ["Region", "Zone"], "mode": mode, "healthPolicy": "OnlyHealthy"});
+        service("s", &[], json!({"loadBalancer": balancer}))
+    };
+    let (sick, idle) = (json!({"status": "Unhealthy"}), json!({"capacity": 0}));
+    let all = [
+        here("a", json!({})),
+        there("b"),
+        here("c", json!({"capacity": 2})),
+    ];
+    let only_sick = [here("a", sick), there("b")];
+    // As upstream: who ranks best and is never drawn still keeps the others from being drawn.
+    let only_idle = [here("a", idle), there("b")];
+    let nobody = [there("a"), there("b")];
+    for (what, endpoints, mode, expected) in [
+        ("all are equal", &all[..], "Standard", "a1 b1 c2"),
+        ("the zone takes all", &all, "Failover", "a1 c2"),
+        ("and when it must", &all, "Strict", "a1 c2"),
+        (
+            "a name leads to an endpoint all the same",
+            &all,
+            "Passthrough",
+            "a1 c2",
+        ),
+        ("the zone has failed", &only_sick, "Failover", "b1"),
+        (
+            "the zone has failed, and nobody else may",
+            &only_sick,
+            "Strict",
+            "",
+        ),
+        ("the zone has no capacity", &only_idle, "Failover", ""),
+        ("nobody is in the zone", &nobody, "Failover", "a1 b1"),
+        ("nobody is in the zone, and must be", &nobody, "Strict", ""),
+    ] {
+        let (count, _) = chosen_for(Purpose::Traffic, &client, endpoints, &service(mode));
+        let count: Vec<_> = count
+            .iter()
+            .map(|(uid, n)| format!("{}{n}", &uid[..1]))
+            .collect();
+        assert_eq!(count.join(" "), expected, "{what}");
+    }
+    let (_, left_out) = chosen_for(Purpose::Traffic, &client, &all, &service("Failover"));
+    assert_eq!(
+        left_out,
+        ["endpoint b is left out: another locality ranks better"]
+    );
+    let (_, left_out) = chosen_for(Purpose::Traffic, &client, &nobody, &service("Strict"));
+    let strict = "it does not match every preference, and the service is strict";
+    assert_eq!(
+        left_out,
+        ["a", "b"].map(|uid| format!("endpoint {uid} is left out: {strict}"))
+    );
+}
+
+#[test]
+fn a_change_of_the_services_policy_counts_for_the_endpoints_it_has() {
+    // spec/dataplane.md §20.2 item 11, and the same for what the endpoints are sorted by.
+    let zones = |zone: &str| json!({"region": "r", "zone": zone, "subzone": ""});
+    let mut store = MeshStore::new();
+    let pods = [
+        pod("client", &["10.9.9.9"], json!({"locality": zones("z1")})),
+        endpoint(
+            "near",
+            json!({"locality": zones("z1"), "status": "Unhealthy"}),
+        ),
+        endpoint(
+            "far",
+            json!({"locality": zones("z2"), "services": {"ns/s.ns": {"80": 9090}}}),
+        ),
+    ];
+    apply(&mut store, &json!({"workloads": pods}));
+    for (mode, policy, target, expected) in [
+        ("Standard", "OnlyHealthy", 8080, "far"),
+        ("Failover", "AllowAll", 8080, "near"),
+        ("Failover", "OnlyHealthy", 8080, "far"),
+        ("Strict", "AllowAll", 8080, "near"),
+        ("Failover", "AllowAll", 0, "far"),
+        ("Failover", "AllowAll", 8080, "near"),
+    ] {
+        let balancer =
+            json!({"routingPreferences": ["Zone"], "mode": mode, "healthPolicy": policy});
+        let more = json!({"loadBalancer": balancer, "ports": {"80": target}});
+        apply(&mut store, &json!({"services": [service("s", &[], more)]}));
+        let mesh = store.snapshot();
+        let (client, service) = (
+            local(&mesh, "client"),
+            mesh.service_by_hostname("s.ns", None),
+        );
+        let (chance, listener) = (&mut |_| 0, &mut |_: &Step<'_>| {});
+        let purpose = Purpose::Traffic;
+        let found = choose_endpoint(
+            &mesh,
+            service.unwrap(),
+            &client,
+            80,
+            purpose,
+            chance,
+            listener,
+        );
+        assert_eq!(
+            found.map(|(w, _)| &*w.uid),
+            Some(expected),
+            "{mode} {policy} {target}"
+        );
+    }
+}
+
 mod pools {
     use proptest::prelude::*;
     use proptest::sample::select;
 
     use super::*;
     use crate::decode::TYPE_WORKLOAD;
+    use crate::service::{LoadBalancer, LoadBalancerScope};
     use crate::snapshot::MeshSnapshot;
-    use crate::store::MeshStore;
-    use crate::testing::apply;
 
     /// What a pod may be: any health, weight and way to be reached.
     fn member() -> impl Strategy<Value = Value> {
@@ -202,8 +389,9 @@ mod pools {
                 "networkGateway": {"destination": "/1.1.1.1", "hboneMtlsPort": 15009}}),
             json!({"applicationTunnel": {"protocol": "NONE", "port": 1}}),
         ]);
-        (0..40_u8, 0..4_u32, any::<bool>(), services, reached).prop_map(
-            |(n, capacity, healthy, (port, second), reached)| {
+        let place = (0..2_u8, 0..2_u8, 0..2_u8, 0..3_u8);
+        (0..40_u8, 0..4_u32, any::<bool>(), services, reached, place).prop_map(
+            |(n, capacity, healthy, (port, second), reached, place)| {
                 let mut services = serde_json::Map::new();
                 if let Some(port) = port {
                     let ports = port.map_or_else(|| json!({}), |port| json!({"80": port}));
@@ -213,6 +401,13 @@ mod pools {
                     services.insert("ns/t.ns".into(), json!({"81": 81}));
                 }
                 let mut pod = pod(&format!("w{n}"), &["10.0.0.1"], reached);
+                let (region, zone, network, node) = place;
+                pod["locality"] =
+                    json!({"region": region.to_string(), "zone": zone.to_string(), "subzone": ""});
+                pod["node"] = node.to_string().into();
+                if network == 1 {
+                    pod["network"] = "far".into();
+                }
                 pod["capacity"] = capacity.into();
                 pod["services"] = services.into();
                 pod["status"] = if healthy { "Healthy" } else { "Unhealthy" }.into();
@@ -224,7 +419,10 @@ mod pools {
     fn services() -> impl Strategy<Value = Value> {
         let ports = select(vec![json!({"80": 8080}), json!({"80": 0})]);
         let named = prop::collection::btree_set(0..40_u8, 0..5);
-        (ports, named, any::<bool>()).prop_map(|(ports, named, all)| {
+        let modes = select(vec!["Standard", "Failover", "Strict", "Passthrough"]);
+        let scopes = vec!["Network", "Region", "Zone", "Subzone", "Node", "Cluster"];
+        let scopes = prop::sample::subsequence(scopes, 0..5).prop_shuffle();
+        (ports, named, any::<bool>(), modes, scopes).prop_map(|(ports, named, all, mode, scopes)| {
             let policy = if all { "AllowAll" } else { "OnlyHealthy" };
             let named = named.into_iter().map(|n| {
                 let uid = format!("w{n}");
@@ -232,9 +430,34 @@ mod pools {
                 (uid, endpoint)
             });
             let more = json!({"ports": ports, "endpoints": named.collect::<serde_json::Map<_, _>>(),
-                "loadBalancer": {"routingPreferences": [], "mode": "Standard", "healthPolicy": policy}});
+                "loadBalancer": {"routingPreferences": scopes, "mode": mode, "healthPolicy": policy}});
             service("s", &[], more)
         })
+    }
+
+    /// What an endpoint scores, word for word as spec/dataplane.md §10.4 has it, and how many preferences it matches.
+    fn score(balancer: &LoadBalancer, source: &Workload, workload: &Workload) -> (usize, usize) {
+        let scopes = &balancer.routing_preferences;
+        let network_first = scopes.first() == Some(&LoadBalancerScope::Network);
+        let (mut score, mut matched) = (0, 0);
+        for scope in scopes {
+            let value = |w: &Workload| match scope {
+                LoadBalancerScope::Cluster => w.cluster.to_string(),
+                LoadBalancerScope::Network => w.network.to_string(),
+                LoadBalancerScope::Node => w.node.to_string(),
+                LoadBalancerScope::Region => w.locality.region.to_string(),
+                LoadBalancerScope::Subzone => w.locality.subzone.to_string(),
+                LoadBalancerScope::Zone => w.locality.zone.to_string(),
+            };
+            let special = network_first && *scope == LoadBalancerScope::Network;
+            if value(source) == value(workload) {
+                score += 1 + if special { scopes.len() - 1 } else { 0 };
+                matched += 1;
+            } else if !special {
+                break;
+            }
+        }
+        (score, matched)
     }
 
     /// Every endpoint looked at for the choice: (weight, uid and port) in the order of the uids, and who is left out.
@@ -244,13 +467,14 @@ mod pools {
         source: &Workload,
     ) -> (BTreeMap<String, u64>, Vec<String>) {
         let target = service.ports[&80];
-        let (mut weights, mut left_out) = (BTreeMap::new(), Vec::new());
+        let balancer = service.load_balancer.as_ref().unwrap();
+        let ranked = balancer.mode != LoadBalancerMode::Standard;
+        let (mut candidates, mut reasons) = (BTreeMap::new(), BTreeMap::new());
         for endpoint in mesh.endpoints(service) {
-            let uid = &endpoint.workload_uid;
-            let workload = mesh.workload_by_uid(uid);
-            let reason = match workload {
-                _ if !service.takes(endpoint.status) => "it is unhealthy",
+            let uid = Arc::clone(&endpoint.workload_uid);
+            let reason = match mesh.workload_by_uid(&uid) {
                 None => "no such workload is known",
+                _ if !service.takes(endpoint.status) => "it is unhealthy",
                 Some(w)
                     if w.addresses.is_empty()
                         && w.hostname.is_empty()
@@ -261,17 +485,35 @@ mod pools {
                 Some(_) if target == 0 && !endpoint.port.contains_key(&80) => {
                     "it does not have the named port"
                 }
-                Some(w) if w.capacity == 0 => "its capacity is 0",
                 Some(w) => {
-                    let port = endpoint_port(w, endpoint, 80, target);
-                    let port = port.map_or_else(|| "none".into(), |port| port.to_string());
-                    weights.insert(format!("{uid}:{port}"), u64::from(w.capacity));
-                    continue;
+                    let (score, matched) = score(balancer, source, w);
+                    let full = matched == balancer.routing_preferences.len();
+                    if balancer.mode == LoadBalancerMode::Strict && !full {
+                        "it does not match every preference, and the service is strict"
+                    } else {
+                        let score = if ranked { score } else { 0 };
+                        candidates.insert(uid, (score, Arc::clone(w), endpoint.port));
+                        continue;
+                    }
                 }
             };
-            left_out.push(format!("endpoint {uid} is left out: {reason}"));
+            reasons.insert(uid, reason);
         }
-        (weights, left_out)
+        let best = candidates.values().map(|(score, ..)| *score).max();
+        let mut weights = BTreeMap::new();
+        for (uid, (score, workload, own)) in candidates {
+            if Some(score) != best {
+                reasons.insert(uid, "another locality ranks better");
+            } else if workload.capacity == 0 {
+                reasons.insert(uid, "its capacity is 0");
+            } else {
+                let port = endpoint_port(&workload, &own, 80, Some(target));
+                let port = port.map_or_else(|| "none".into(), |port| port.to_string());
+                weights.insert(format!("{uid}:{port}"), u64::from(workload.capacity));
+            }
+        }
+        let line = |(uid, reason)| format!("endpoint {uid} is left out: {reason}");
+        (weights, reasons.into_iter().map(line).collect())
     }
 
     fn drawn(
@@ -324,7 +566,8 @@ mod pools {
             removed in prop::collection::vec((0..60_usize, 0..40_u8), 0..10),
         ) {
             let clients = json!({"workloads": [
-                pod("near", &["10.9.9.9"], json!({})), pod("far", &["10.9.9.9"], json!({"network": "far"}))]});
+                pod("near", &["10.9.9.9"], json!({"node": "0", "locality": {"region": "0", "zone": "1", "subzone": ""}})),
+                pod("far", &["10.9.9.9"], json!({"network": "far"}))]});
             let mut store = MeshStore::new();
             apply(&mut store, &clients);
             let (mut pods, mut last) = (BTreeMap::new(), None);

@@ -18,10 +18,10 @@ use crate::service::{
 };
 use crate::workload::{
     ApplicationProtocol, ApplicationTunnel, GatewayAddress, GatewayDestination, HealthStatus,
-    NetworkMode, PortMap, TunnelProtocol, Workload,
+    NetworkMode, PortMap, TunnelProtocol, WorkloadSpec,
 };
 
-pub(super) fn workload(node: &Node<'_>, place: &Place<'_>) -> Option<Workload> {
+pub(super) fn workload(node: &Node<'_>, place: &Place<'_>) -> Option<WorkloadSpec> {
     let mut o = Fields::open(node, place)?;
     let uid = o.need("uid", text(texts::name));
     let namespace = o.need("namespace", text(texts::path_segment));
@@ -195,7 +195,7 @@ fn application_protocol(node: &Node<'_>, place: &Place<'_>) -> Option<Applicatio
 }
 
 fn ports(node: &Node<'_>, place: &Place<'_>) -> Option<PortMap> {
-    map(node, place, port, whole)
+    map(node, place, port, whole).map(PortMap::from)
 }
 
 fn port(text: &str) -> Result<u16, String> {

@@ -8,7 +8,8 @@ use super::place::Place;
 use crate::address::{Locality, NamespacedHostname};
 use crate::identity::TrustDomain;
 use crate::workload::{
-    ApplicationTunnel, GatewayAddress, HealthStatus, NetworkMode, PortMap, TunnelProtocol, Workload,
+    ApplicationTunnel, GatewayAddress, HealthStatus, NetworkMode, PortMap, TunnelProtocol,
+    WorkloadSpec,
 };
 
 /// A pod has one or two addresses, a service as many for each cluster; of a workload each is compared with each of the
@@ -46,10 +47,10 @@ pub(super) struct WorkloadParts<'t> {
 }
 
 impl WorkloadParts<'_> {
-    pub(super) fn build(self) -> Workload {
+    pub(super) fn build(self) -> WorkloadSpec {
         let policies = self.authorization_policies.into_iter();
         let [region, zone, subzone] = self.locality.map(kept);
-        Workload {
+        WorkloadSpec {
             uid: kept(self.uid),
             name: kept(self.name),
             namespace: kept(self.namespace),
@@ -78,7 +79,7 @@ impl WorkloadParts<'_> {
             status: self.status,
             authorization_policies: policies.map(kept).collect(),
             capacity: self.capacity,
-            services: self.services,
+            services: self.services.into(),
         }
     }
 }

@@ -83,7 +83,7 @@ pub fn guess_service<'a>(
     if let Some(service) = &candidates.named {
         let own = || mesh.endpoint(service, &candidates.local);
         let meant = for_host == Some(&*service.hostname)
-            || leads_to(service, own().map(|endpoint| &endpoint.port), port);
+            || leads_to(service, own().map(|endpoint| endpoint.port).as_ref(), port);
         return meant.then_some(service);
     }
     let workload = mesh.workload_by_uid(&candidates.local)?;

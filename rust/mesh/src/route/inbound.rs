@@ -281,8 +281,8 @@ fn own_port(
 ) -> Result<u16, InboundRefusal> {
     let own = mesh
         .endpoint(service, &local.uid)
-        .and_then(|endpoint| endpoint.port.get(&port));
-    let target = own.or_else(|| service.ports.get(&port)).copied();
+        .and_then(|endpoint| endpoint.port.get(&port).copied());
+    let target = own.or_else(|| service.ports.get(&port).copied());
     match target.filter(|target| *target != 0) {
         Some(target) => {
             listener(&InboundStep::Port(service, port, target));

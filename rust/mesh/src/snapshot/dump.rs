@@ -1,13 +1,13 @@
 //! The mesh as `/config_dump` spells it (spec/control.md §11), key by key in upstream's order, which is the alphabet's.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::ser::Error;
 use serde::{Serialize, Serializer};
 
 use super::{MeshSnapshot, sorted};
-use crate::balance::EndpointSet;
-use crate::service::Service;
+use crate::service::{Endpoint, Service};
 
 impl MeshSnapshot {
     /// One section as JSON: `workloads`, `services`, `policies` or `stagedServices`; `None` for another name.
@@ -24,19 +24,24 @@ impl MeshSnapshot {
                     service,
                     endpoints: Usable {
                         service,
-                        endpoints: self.services.endpoints(service),
+                        endpoints: self.endpoints(service).collect(),
                     },
                 });
                 Some(json(whole.map(InOrder)))
             }
             "stagedServices" => {
-                let staged = self.services.staged();
-                let by_name =
-                    staged.map(|(name, endpoints)| (name.to_string(), InOrder(endpoints)));
+                let staged = self.services.staged(&self.workloads);
+                let by_name = staged.map(|(name, list)| {
+                    let by_uid = list.into_iter().map(|e| (Arc::clone(&e.workload_uid), e));
+                    (
+                        name.to_string(),
+                        InOrder(by_uid.collect::<BTreeMap<_, _>>()),
+                    )
+                });
                 Some(json_map(by_name.collect()))
             }
             "workloads" => {
-                let workloads = sorted(self.workloads.by_uid.values(), |w| &w.uid);
+                let workloads = sorted(self.workloads.values(), |w| &w.uid);
                 Some(json(workloads.into_iter().map(InOrder)))
             }
             _ => None,
@@ -56,13 +61,15 @@ struct WholeService<'a> {
 /// policy finds them (spec/dataplane.md §20.2 item 11), and left out here.
 struct Usable<'a> {
     service: &'a Service,
-    endpoints: Option<&'a EndpointSet>,
+    endpoints: Vec<Endpoint>,
 }
 
 impl Serialize for Usable<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let endpoints = self.endpoints.into_iter().flat_map(EndpointSet::iter);
-        let usable = endpoints.filter(|endpoint| self.service.takes(endpoint.status));
+        let usable = self
+            .endpoints
+            .iter()
+            .filter(|endpoint| self.service.takes(endpoint.status));
         serializer.collect_map(usable.map(|endpoint| (&*endpoint.workload_uid, endpoint)))
     }
 }

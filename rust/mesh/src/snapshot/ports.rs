@@ -49,7 +49,7 @@ impl Sorted {
             uid: Arc::clone(&workload.uid),
             leading_to: Table::default(),
         };
-        for (name, own) in &workload.services {
+        for (name, own) in workload.services.iter() {
             sorted.replace(
                 name,
                 own,

@@ -1,14 +1,14 @@
 //! Services by name, hostname, virtual address and block, and the endpoints that workloads bring to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Slot, Table, put, take};
+use super::{Number, Slot, Table, WorkloadIndex, put, take};
 use crate::address::{Cidr, NamespacedHostname};
-use crate::balance::EndpointSet;
+use crate::balance::{EndpointSet, Seat};
 use crate::service::{Endpoint, Service};
-use crate::workload::Workload;
+use crate::workload::{HealthStatus, PortMap, Workload};
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ServiceIndex {
@@ -34,8 +34,79 @@ struct Entry {
     declared: Option<Arc<Service>>,
     /// As it is found in the indexes: the declaration as of the end of the last batch.
     published: Option<Arc<Service>>,
-    /// What workloads say of themselves and, where they say nothing, what the service says of them.
+    /// Of workloads that are known: what they say of themselves and, where they say nothing, what the service says.
     endpoints: EndpointSet,
+}
+
+/// What is said of a workload as an endpoint of a service.
+#[derive(Clone, Copy)]
+pub(crate) struct Said<'a> {
+    pub(crate) status: HealthStatus,
+    pub(crate) ports: &'a PortMap,
+}
+
+impl<'a> Said<'a> {
+    /// By the workload itself or, if it says nothing, by the service.
+    pub(crate) fn of(service: &'a Service, workload: &'a Workload) -> Option<Self> {
+        let (namespace, hostname) = (&service.namespace, &service.hostname);
+        Self::under(namespace, hostname, Some(service), workload)
+    }
+
+    fn under(
+        namespace: &str,
+        hostname: &str,
+        service: Option<&'a Service>,
+        workload: &'a Workload,
+    ) -> Option<Self> {
+        if let Some(ports) = workload.ports_of(namespace, hostname) {
+            let status = workload.status;
+            return Some(Self { status, ports });
+        }
+        let endpoint = service?.endpoints.get(&workload.uid)?;
+        Some(Self {
+            status: endpoint.status,
+            ports: &endpoint.port,
+        })
+    }
+
+    pub(crate) fn endpoint(self, workload: &Workload) -> Endpoint {
+        Endpoint {
+            workload_uid: Arc::clone(&workload.uid),
+            port: self.ports.clone(),
+            status: self.status,
+        }
+    }
+}
+
+impl Entry {
+    fn said<'a>(&'a self, workload: &'a Workload) -> Option<Said<'a>> {
+        let declared = self.declared.as_deref();
+        Said::under(
+            &self.name.namespace,
+            &self.name.hostname,
+            declared,
+            workload,
+        )
+    }
+
+    fn seat<'a>(&self, workload: &'a Workload) -> Option<Seat<'a>> {
+        let said = self.said(workload)?;
+        Some(self.endpoints.seat(workload, said.status, said.ports))
+    }
+
+    /// All of them, in the order of their uids.
+    fn list(&self, workloads: &WorkloadIndex) -> Vec<Endpoint> {
+        let known = self.endpoints.numbers();
+        let known = known.filter_map(|number| {
+            let workload = workloads.by_number(number)?;
+            Some(self.said(workload)?.endpoint(workload))
+        });
+        let named = self.declared.iter().flat_map(|s| s.endpoints.values());
+        let unknown = named.filter(|e| workloads.number(&e.workload_uid).is_none());
+        let mut list: Vec<_> = known.chain(unknown.map(|e| Endpoint::clone(e))).collect();
+        list.sort_unstable_by(|a, b| a.workload_uid.cmp(&b.workload_uid));
+        list
+    }
 }
 
 impl ServiceIndex {
@@ -50,18 +121,26 @@ impl ServiceIndex {
         entries.filter_map(|entry| entry.published.as_ref())
     }
 
-    /// The endpoints of a service of this view.
-    pub(crate) fn endpoints(&self, service: &Service) -> Option<&EndpointSet> {
+    /// The endpoints of a service of this view, in the order of their uids.
+    pub(super) fn endpoints(&self, service: &Service, workloads: &WorkloadIndex) -> Vec<Endpoint> {
+        let entry = self.entry(&service.hostname, &service.namespace);
+        entry.map_or_else(Vec::new, |entry| entry.list(workloads))
+    }
+
+    /// Those of them that can be chosen.
+    pub(crate) fn endpoint_set(&self, service: &Service) -> Option<&EndpointSet> {
         let entry = self.entry(&service.hostname, &service.namespace)?;
         Some(&entry.endpoints)
     }
 
     /// Endpoints whose service is not known (yet).
-    pub(super) fn staged(&self) -> impl Iterator<Item = (&NamespacedHostname, &EndpointSet)> {
+    pub(super) fn staged(
+        &self,
+        workloads: &WorkloadIndex,
+    ) -> impl Iterator<Item = (&NamespacedHostname, Vec<Endpoint>)> {
         let entries = self.entries.values().flat_map(|slot| slot.iter());
-        entries
-            .filter(|entry| entry.published.is_none())
-            .map(|entry| (&entry.name, &entry.endpoints))
+        let staged = entries.filter(|entry| entry.published.is_none());
+        staged.map(|entry| (&entry.name, entry.list(workloads)))
     }
 
     pub(super) fn by_hostname(
@@ -137,12 +216,45 @@ impl ServiceIndex {
         self.naming.get(uid).cloned().unwrap_or_default()
     }
 
-    /// Declares or withdraws a service; `publish` makes it seen. The caller calls `refresh` for what it names.
-    pub(crate) fn declare(&mut self, name: &NamespacedHostname, service: Option<Service>) {
+    /// Declares or withdraws a service; `publish` makes it seen.
+    pub(crate) fn declare(
+        &mut self,
+        name: &NamespacedHostname,
+        service: Option<Service>,
+        workloads: &WorkloadIndex,
+    ) {
         let entry = self.entry_mut(name);
         let next = service.map(Arc::new);
-        let last = std::mem::replace(&mut entry.declared, next.clone());
-        for uid in last.iter().flat_map(|service| service.endpoints.keys()) {
+        let last = entry.declared.clone();
+        let uids = |service: &Option<Arc<Service>>| -> BTreeSet<Arc<str>> {
+            let services = service.iter();
+            services.flat_map(|s| s.endpoints.keys().cloned()).collect()
+        };
+        let (before, after) = (uids(&last), uids(&next));
+        let known: Vec<(Number, &Workload)> = (before.union(&after))
+            .filter_map(|uid| {
+                let number = workloads.number(uid)?;
+                Some((number, &**workloads.by_number(number)?))
+            })
+            .collect();
+        for (number, workload) in &known {
+            if let Some(seat) = entry.seat(workload) {
+                entry.endpoints.take(*number, &seat);
+            }
+        }
+        entry.declared.clone_from(&next);
+        entry.endpoints.reshape(next.as_deref(), |number| {
+            let workload = workloads.by_number(number)?;
+            let service = next.as_deref();
+            let said = Said::under(&name.namespace, &name.hostname, service, workload)?;
+            Some((&**workload, said.status, said.ports))
+        });
+        for (number, workload) in &known {
+            if let Some(seat) = entry.seat(workload) {
+                entry.endpoints.put(*number, &seat);
+            }
+        }
+        for uid in before.difference(&after) {
             if let Some(slot) = self.naming.get_mut(uid) {
                 Arc::make_mut(slot).retain(|held| held != name);
                 if slot.is_empty() {
@@ -150,31 +262,35 @@ impl ServiceIndex {
                 }
             }
         }
-        for uid in next.iter().flat_map(|service| service.endpoints.keys()) {
+        for uid in after.difference(&before) {
             Arc::make_mut(self.naming.or_default(uid)).push(name.clone());
         }
     }
 
-    /// Works out anew what is known of one endpoint of a service; `workload` is the workload of that uid.
+    /// Follows a change of a workload: what was known of it as an endpoint of a service, and what is known now.
     pub(crate) fn refresh(
         &mut self,
         name: &NamespacedHostname,
-        uid: &str,
-        workload: Option<&Arc<Workload>>,
+        number: Number,
+        last: Option<&Workload>,
+        next: Option<&Workload>,
     ) {
-        let entry = self.entry_mut(name);
-        let said = workload.and_then(|workload| {
-            let ports = workload.services.get(name)?;
-            Some(Arc::new(Endpoint::of(workload, ports)))
-        });
-        let named = || entry.declared.as_ref()?.endpoints.get(uid).cloned();
-        match said.or_else(named) {
-            Some(endpoint) => entry.endpoints.insert(endpoint, workload.cloned()),
-            None => {
-                entry.endpoints.remove(uid);
-                self.prune(name);
+        if let Some(entry) = self.entry(&name.hostname, &name.namespace) {
+            let seats = [last, next].map(|workload| workload.and_then(|w| entry.seat(w)));
+            match &seats {
+                [None, None] => return,
+                [Some(last), Some(next)] if entry.endpoints.is_same(last, next) => return,
+                _ => {}
             }
         }
+        let entry = self.entry_mut(name);
+        if let Some(seat) = last.and_then(|workload| entry.seat(workload)) {
+            entry.endpoints.take(number, &seat);
+        }
+        if let Some(seat) = next.and_then(|workload| entry.seat(workload)) {
+            entry.endpoints.put(number, &seat);
+        }
+        self.prune(name);
     }
 
     /// Makes the declaration seen; once per service and batch.

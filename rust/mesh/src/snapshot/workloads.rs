@@ -1,63 +1,119 @@
 //! Workloads by uid, by address and by name.
 
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Slot, Table, put_last, take};
+use super::hash_index::HashIndex;
+use super::slab::{Numbers, Slab};
 use crate::workload::{NetworkMode, TunnelProtocol, Workload};
+
+/// A workload's number, its own for as long as it is known.
+pub(crate) type Number = u32;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WorkloadIndex {
-    pub(super) by_uid: Table<Arc<str>, Arc<Workload>>,
-    /// Keyed by the address alone, so that a look-up needs no owned network name; few addresses repeat over networks.
-    by_address: Table<IpAddr, Slot<Workload>>,
-    pub(super) by_name: Table<Arc<str>, Slot<Workload>>,
+    /// By number, which is how the indexes and the services' endpoints name them.
+    all: Slab<Arc<Workload>>,
+    count: usize,
+    by_uid: HashIndex,
+    /// By the address alone, so that a look-up needs no owned network name; few addresses repeat over networks.
+    by_address: HashIndex,
+    by_name: HashIndex,
+    hasher: RandomState,
 }
 
 impl WorkloadIndex {
     pub(crate) fn by_uid(&self, uid: &str) -> Option<&Arc<Workload>> {
-        self.by_uid.get(uid)
+        self.by_number(self.number(uid)?)
+    }
+
+    pub(crate) fn by_number(&self, number: Number) -> Option<&Arc<Workload>> {
+        self.all.get(number)
+    }
+
+    pub(crate) fn number(&self, uid: &str) -> Option<Number> {
+        let is = |number: &Number| self.all.get(*number).is_some_and(|w| *w.uid == *uid);
+        self.by_uid.get(self.hash(uid)).find(is)
     }
 
     pub(super) fn by_address(&self, network: &str, address: IpAddr) -> Option<&Arc<Workload>> {
+        let found = self.by_address.get(self.hash(&address));
         // max_by_key gives the last of equals: an address that was given to a new pod means the new one.
-        self.by_address
-            .get(&address)?
-            .iter()
-            .filter(|workload| *workload.network == *network)
+        found
+            .filter_map(|number| self.all.get(number))
+            .filter(|w| w.addresses.contains(&address) && *w.network == *network)
             .max_by_key(|workload| rank(workload))
     }
 
-    /// Puts a workload in the place of `old`, the one of the same uid. As if that had been removed first: it is the
-    /// last one learned under its addresses and its name.
-    pub(crate) fn insert(&mut self, workload: &Arc<Workload>, old: Option<&Workload>) {
-        let same = |held: &Workload| held.uid == workload.uid;
-        let kept = |address: &IpAddr| addresses(workload).contains(address);
-        for address in old.map_or(&[][..], addresses).iter().filter(|a| !kept(a)) {
-            take(&mut self.by_address, address, same);
-        }
-        for address in addresses(workload) {
-            put_last(&mut self.by_address, address, workload, same);
-        }
-        if let Some(old) = old.filter(|old| old.name != workload.name) {
-            take(&mut self.by_name, &*old.name, same);
-        }
-        // Any number may have no name, and none of them is asked for by it.
-        if !workload.name.is_empty() {
-            put_last(&mut self.by_name, &workload.name, workload, same);
-        }
-        self.by_uid
-            .insert(Arc::clone(&workload.uid), Arc::clone(workload));
+    /// Those of a name, the last one learned first.
+    pub(super) fn by_name(&self, name: &str) -> impl Iterator<Item = &Arc<Workload>> {
+        let found = self.by_name.get(self.hash(name)).rev();
+        found
+            .filter_map(|number| self.all.get(number))
+            .filter(move |workload| workload.name() == name)
     }
 
-    pub(crate) fn remove(&mut self, uid: &str) -> Option<Arc<Workload>> {
-        let workload = self.by_uid.remove(uid)?;
-        let same = |held: &Workload| *held.uid == *uid;
-        for address in addresses(&workload) {
-            take(&mut self.by_address, address, same);
+    pub(super) fn values(&self) -> impl Iterator<Item = &Arc<Workload>> {
+        self.all.values()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Puts a workload in the place of the one of the same uid, and gives its number. As if that had been removed first:
+    /// it is the last one learned under its addresses and its name.
+    pub(crate) fn insert(&mut self, workload: &Arc<Workload>, numbers: &mut Numbers) -> Number {
+        let held = self.number(&workload.uid);
+        let number = held.unwrap_or_else(|| numbers.take());
+        match held.and_then(|held| self.all.get(held).cloned()) {
+            None => {
+                self.count += 1;
+                self.by_uid.put_last(self.hash(&*workload.uid), number);
+            }
+            Some(old) => {
+                let kept = |address: &IpAddr| addresses(workload).contains(address);
+                for address in addresses(&old).iter().filter(|a| !kept(a)) {
+                    self.by_address.remove(self.hash(address), number);
+                }
+                if old.name() != workload.name() {
+                    self.by_name.remove(self.hash(old.name()), number);
+                }
+            }
         }
-        take(&mut self.by_name, &*workload.name, same);
-        Some(workload)
+        for address in addresses(workload) {
+            self.by_address.put_last(self.hash(address), number);
+        }
+        // Any number may have no name, and none of them is asked for by it.
+        if !workload.name().is_empty() {
+            self.by_name.put_last(self.hash(workload.name()), number);
+        }
+        self.all.set(number, Arc::clone(workload));
+        number
+    }
+
+    /// Forgets a workload. Its number is free for another one: the caller has taken it out of its services.
+    pub(crate) fn remove(&mut self, uid: &str, numbers: &mut Numbers) {
+        let Some(number) = self.number(uid) else {
+            return;
+        };
+        let Some(workload) = self.all.get(number).cloned() else {
+            return;
+        };
+        self.by_uid.remove(self.hash(uid), number);
+        for address in addresses(&workload) {
+            self.by_address.remove(self.hash(address), number);
+        }
+        self.by_name.remove(self.hash(workload.name()), number);
+        self.all.clear(number);
+        self.count -= 1;
+        numbers.give_back(number);
+    }
+
+    /// The upper half: the lower one may be what the standard library's tables go by.
+    fn hash<T: Hash + ?Sized>(&self, key: &T) -> u32 {
+        (self.hasher.hash_one(key) >> u32::BITS) as u32
     }
 }
 

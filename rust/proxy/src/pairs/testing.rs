@@ -5,14 +5,14 @@ use std::sync::Arc;
 use mesh::address::Locality;
 use mesh::identity::TrustDomain;
 use mesh::service::{Service, Visibility};
-use mesh::workload::{HealthStatus, NetworkMode, TunnelProtocol, Workload};
+use mesh::workload::{HealthStatus, NetworkMode, TunnelProtocol, Workload, WorkloadSpec};
 
 use super::*;
 use crate::telemetry::log::{Filter, Format, Losses, Output, Settings};
 use crate::telemetry::metrics::Metrics;
 
 pub(crate) fn workload(name: &str) -> Arc<Workload> {
-    Arc::new(Workload {
+    let spec = WorkloadSpec {
         uid: format!("cluster1//Pod/shop/{name}").into(),
         name: format!("{name}-pod").into(),
         namespace: "shop".into(),
@@ -42,7 +42,8 @@ pub(crate) fn workload(name: &str) -> Arc<Workload> {
         authorization_policies: Vec::new(),
         capacity: 1,
         services: Default::default(),
-    })
+    };
+    Arc::new(spec.into())
 }
 
 pub(crate) fn service(name: &str) -> Arc<Service> {

@@ -17,10 +17,10 @@ use crate::service::{
 };
 use crate::workload::{
     ApplicationProtocol, ApplicationTunnel, GatewayAddress, GatewayDestination, HealthStatus,
-    NetworkMode, PortMap, TunnelProtocol, Workload,
+    NetworkMode, PortMap, TunnelProtocol, WorkloadSpec,
 };
 
-pub(super) fn workload(m: &messages::Workload, place: &Place<'_>) -> Option<Workload> {
+pub(super) fn workload(m: &messages::Workload, place: &Place<'_>) -> Option<WorkloadSpec> {
     let said = |bytes, field| text(bounded)(bytes, &place.field(field)).unwrap_or_default();
     let trust_domain = text(texts::trust_domain)(&m.trust_domain, &place.field("trust_domain"));
     let account = &place.field("service_account");

@@ -10,7 +10,7 @@ use super::messages::{
 use super::{Decoded, messages};
 use crate::authorization::Action;
 use crate::service::Service;
-use crate::workload::Workload;
+use crate::workload::{Workload, WorkloadSpec};
 
 mod bad_input;
 mod contract;
@@ -94,7 +94,7 @@ fn read_address(of: Type) -> Result<Decoded, Refused> {
     read(TYPE_ISTIO_ADDRESS, &address.encode_to_vec())
 }
 
-fn read_workload(m: messages::Workload) -> Result<Workload, Vec<String>> {
+fn read_workload(m: messages::Workload) -> Result<WorkloadSpec, Vec<String>> {
     match read_address(Type::Workload(m)) {
         Ok(Decoded::Workload(workload)) => Ok(workload),
         Ok(other) => panic!("not a workload: {other:?}"),
@@ -121,7 +121,7 @@ fn read_policy(m: &Authorization) -> Result<crate::authorization::Authorization,
 fn what_is_not_said_has_istios_default() {
     let workload = read_workload(pod()).unwrap();
     assert_eq!(
-        workload.identity().to_string(),
+        Workload::from(workload.clone()).identity().to_string(),
         "spiffe://cluster.local/ns/ns/sa/default"
     );
     assert_eq!(
@@ -165,7 +165,9 @@ fn every_number_of_an_enumeration_means_what_istio_means() {
             "deployment"
         ]
     );
-    let spelled = |m: messages::Workload| serde_json::to_value(&read_workload(m).unwrap()).unwrap();
+    let spelled = |m: messages::Workload| {
+        serde_json::to_value(&Workload::from(read_workload(m).unwrap())).unwrap()
+    };
     for (number, [protocol, mode, status, tunnel]) in [
         (0, ["TCP", "Standard", "Healthy", "NONE"]),
         (1, ["HBONE", "HostNetwork", "Unhealthy", "PROXY"]),

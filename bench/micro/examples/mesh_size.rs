@@ -1,0 +1,88 @@
+//! What a mesh of a given size takes: seconds to take it in, bytes to keep it (row X1 of the plan).
+//!
+//! `cargo run --release -p micro --example mesh_size [WORKLOADS…]`. Each size is taken in by a process of its own, so that
+//! no other's free memory is counted. Resources come in batches and are dropped once applied: what is left is the store.
+
+use std::alloc::System;
+use std::time::Duration;
+
+use mesh::store::MeshStore;
+use micro::meshes::{Owned, apply_all, service_of_mesh, workload_of_mesh};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// As many as one answer of a control plane that sends in pieces.
+const BATCH: u32 = 1_000;
+const SERVICES: u32 = 1_000;
+
+fn main() {
+    let sizes: Vec<u32> = std::env::args()
+        .skip(1)
+        .map(|size| size.parse().expect("a number of workloads"))
+        .collect();
+    match sizes[..] {
+        [size] => measure(size),
+        [] => each(&[1_000, 10_000, 100_000, 1_000_000]),
+        _ => each(&sizes),
+    }
+}
+
+fn each(sizes: &[u32]) {
+    let program = std::env::current_exe().expect("it runs");
+    for size in sizes {
+        let status = std::process::Command::new(&program)
+            .arg(size.to_string())
+            .status();
+        assert!(status.is_ok_and(|status| status.success()), "{size}");
+    }
+}
+
+fn measure(workloads: u32) {
+    let services: Vec<Owned> = (0..SERVICES).map(service_of_mesh).collect();
+    let mut store = MeshStore::new();
+    apply_all(&mut store, &services);
+    drop(services);
+    let (resident, region) = (resident_bytes(), Region::new(ALLOCATOR));
+    let [mut spent, mut reading] = [Duration::ZERO; 2];
+    for first in (0..workloads).step_by(BATCH as usize) {
+        let last = workloads.min(first + BATCH);
+        let batch: Vec<Owned> = (first..last)
+            .map(|n| workload_of_mesh(n, SERVICES))
+            .collect();
+        let start = on_cpu();
+        apply_all(&mut store, &batch);
+        let middle = on_cpu();
+        // Nothing is new: what is left is reading, and finding what is held.
+        apply_all(&mut store, &batch);
+        spent += middle - start;
+        reading += on_cpu() - middle;
+    }
+    let mesh = store.snapshot();
+    assert_eq!(mesh.workload_count(), workloads as usize);
+    let stats = region.change();
+    let each = |bytes: usize| bytes as f64 / f64::from(workloads);
+    println!(
+        "{workloads:>9} workloads: {:.3} s, {:.3} s of it reading, {:.0} B each asked for, {:.0} B each resident, {:.0} MB resident in all",
+        spent.as_secs_f64(),
+        reading.as_secs_f64(),
+        each(stats.bytes_allocated - stats.bytes_deallocated),
+        each(resident_bytes().saturating_sub(resident)),
+        resident_bytes() as f64 / 1e6,
+    );
+}
+
+/// For how long this thread has had a processor: what others do on the machine counts less than by the clock.
+fn on_cpu() -> Duration {
+    let spent = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
+    let nanoseconds = spent.split(' ').next().and_then(|spent| spent.parse().ok());
+    Duration::from_nanos(nanoseconds.unwrap_or(0))
+}
+
+/// The process' resident memory.
+fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok());
+    pages.map_or(0, |pages: usize| pages * 4096)
+}
