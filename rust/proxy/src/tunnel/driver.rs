@@ -1,8 +1,9 @@
-//! The task that owns a tunnel's socket: reads, writes, deadlines, and the end.
+//! The task that owns what carries a tunnel, usually a socket: reads, writes, deadlines, and the end.
 //!
-//! Decides nothing about streams; `state.rs` does. One driver for clients and servers.
+//! Decides nothing about streams; `state.rs` does. One driver for clients and servers, and for tunnels inside tunnels.
 
-use std::io::{self, Read};
+use std::future::poll_fn;
+use std::io;
 use std::mem::{Discriminant, discriminant};
 use std::pin::pin;
 use std::rc::Rc;
@@ -10,23 +11,17 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hbone::ErrorCode;
-use socket2::SockRef;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::held;
+use super::link::Link;
 use super::state::{Phase, Request, State, Tunnel, TunnelEnd, Wire};
 use crate::random::Random;
-use crate::relay::io::{read_records, write_available};
 use crate::scratch;
-use crate::sys;
 use crate::turns::Turn;
 
 /// Reads of one turn before other tasks of the worker get theirs.
 const READS_PER_TURN: usize = 4;
-/// What may wait in the socket without being on its way, bytes: nothing overtakes it there.
-const UNSENT: u32 = 128 * 1024;
 /// How long the last bytes (GOAWAY, an alert) may take to leave, and the peer to answer our FIN.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What is read and thrown away while the peer reads our last words.
@@ -75,15 +70,14 @@ impl Tunnel {
     /// Runs the tunnel until it ends and gives the reason. `on_request` gets every request the peer makes.
     pub(super) async fn drive(
         self: Rc<Self>,
-        mut socket: TcpStream,
+        link: impl Link,
         timeouts: Timeouts,
         mut turn: Turn,
         mut on_request: impl FnMut(&Rc<Self>, Request),
         on_end: impl FnOnce(&TunnelEnd),
     ) {
         let _driven = Driven(&self);
-        // Failing only means that interactive streams wait longer behind bulk.
-        let _ = sys::limit_unsent(&socket, UNSENT);
+        link.prepare();
         let mut deadlines = Deadlines::new(timeouts);
         // A client speaks first: this writes its hello.
         let greeting = self.state.borrow_mut().ingest(&mut []);
@@ -94,9 +88,9 @@ impl Tunnel {
         let end = loop {
             let step = {
                 let mut alarm = pin!(sleep_until(deadlines.next(&self)));
-                std::future::poll_fn(|context| {
+                poll_fn(|context| {
                     // Bytes first: a PONG that waits in the socket while we were stalled is not late.
-                    if let Poll::Ready(end) = self.poll(context, &socket, &mut turn) {
+                    if let Poll::Ready(end) = self.poll(context, &link, &mut turn) {
                         return Poll::Ready(Some(end));
                     }
                     loop {
@@ -126,20 +120,20 @@ impl Tunnel {
         let end = self.finish(end);
         // Told before the farewell, which may take a second.
         on_end(&end);
-        self.last_words(&mut socket, &end).await;
+        self.last_words(&link, &end).await;
     }
 
     /// One turn: read what is there, write what fits.
     fn poll(
         &self,
         context: &mut Context<'_>,
-        socket: &TcpStream,
+        link: &impl Link,
         turn: &mut Turn,
     ) -> Poll<TunnelEnd> {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         state.wire.driver = Some(context.waker().clone());
-        let outcome = match state.read(context, socket, turn) {
+        let outcome = match state.read(context, link, turn) {
             Err(end) => Some(end),
             Ok(()) if state.aborting => Some(TunnelEnd::Drained),
             Ok(()) => None,
@@ -147,7 +141,7 @@ impl Tunnel {
         if let Some(end) = outcome {
             return Poll::Ready(end);
         }
-        if let Err(end) = state.write(context, socket) {
+        if let Err(end) = state.write(context, link) {
             return Poll::Ready(end);
         }
         let leaving = state.closing || state.wire.engine.is_going_away();
@@ -184,57 +178,73 @@ impl Tunnel {
 
     /// Sends what is left, then waits briefly for the peer's FIN. Closing at once with unread bytes in the socket
     /// would make the kernel send a RST, which can destroy the alert that tells the peer why.
-    async fn last_words(&self, socket: &mut TcpStream, end: &TunnelEnd) {
+    async fn last_words(&self, link: &impl Link, end: &TunnelEnd) {
         if matches!(end, TunnelEnd::Io(_)) {
             return;
         }
         let bytes = std::mem::take(&mut self.state.borrow_mut().wire.outgoing);
-        let waiting = bytes.waiting();
-        if waiting.is_empty() && sys::unread_bytes(socket).is_ok_and(|unread| unread == 0) {
+        if bytes.waiting().is_empty() && !link.has_unread() {
             return;
         }
         let farewell = async {
-            socket.write_all(waiting).await?;
-            socket.shutdown().await?;
-            let mut left = LINGER_BYTES;
-            while left > 0 {
-                socket.readable().await?;
-                match scratch::with(|buffer| socket.try_read(buffer)) {
-                    Ok(0) => break,
-                    Ok(n) => left = left.saturating_sub(n),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok::<_, io::Error>(())
+            write_all(link, bytes.waiting()).await?;
+            link.shut_down()?;
+            read_out(link, LINGER_BYTES).await
         };
         let _ = timeout(LAST_WORDS, farewell).await;
     }
+}
+
+async fn write_all(link: &impl Link, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        poll_fn(|context| link.poll_writable(context)).await?;
+        match link.write(bytes) {
+            Ok(n) => bytes = &bytes[n..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Reads and throws away, until the end or `limit`.
+async fn read_out(link: &impl Link, limit: usize) -> io::Result<()> {
+    let mut left = limit;
+    while left > 0 {
+        poll_fn(|context| link.poll_readable(context)).await?;
+        match scratch::with(|buffer| link.read(buffer)) {
+            Ok(0) => break,
+            Ok(n) => left = left.saturating_sub(n),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 impl State {
     fn read(
         &mut self,
         context: &mut Context<'_>,
-        socket: &TcpStream,
+        link: &impl Link,
         turn: &mut Turn,
     ) -> Result<(), TunnelEnd> {
         for _ in 0..READS_PER_TURN {
             let over = held::is_exhausted() && self.is_holding_much();
             // A peer that is gone brings no more than what is in the socket, and must be seen to be gone.
-            self.wire.paused = over && !sys::peer_hung_up(socket);
+            self.wire.paused = over && !link.is_over();
             if self.wire.paused {
                 held::wait(context.waker());
                 return Ok(());
             }
-            match socket.poll_read_ready(context) {
+            match link.poll_readable(context) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(ready) => ready.map_err(TunnelEnd::Io)?,
             }
             if self.wire.tls.is_handshaking() && turn.poll(context).is_pending() {
                 return Ok(());
             }
-            match self.read_once(|buffer| read_records(socket, buffer)) {
+            match self.read_once(|buffer| link.read(buffer)) {
                 Ok(0) => return Err(self.end_of_file()),
                 Ok(_) => {}
                 Err(ReadError::Again) => {}
@@ -293,7 +303,7 @@ impl State {
         }
     }
 
-    fn write(&mut self, context: &mut Context<'_>, socket: &TcpStream) -> Result<(), TunnelEnd> {
+    fn write(&mut self, context: &mut Context<'_>, link: &impl Link) -> Result<(), TunnelEnd> {
         loop {
             self.wire.stage_control()?;
             let Wire { tls, outgoing, .. } = &mut self.wire;
@@ -301,14 +311,14 @@ impl State {
             if outgoing.is_empty() {
                 break;
             }
-            match socket.poll_write_ready(context) {
+            match link.poll_writable(context) {
                 Poll::Pending => break,
                 Poll::Ready(ready) => ready.map_err(TunnelEnd::Io)?,
             }
-            match write_available(socket, outgoing.waiting()) {
+            match link.write(outgoing.waiting()) {
                 Ok(n) => outgoing.advance(n),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(self.why_closed(socket, error)),
+                Err(error) => return Err(self.why_closed(link, error)),
             }
         }
         self.grant_room();
@@ -316,10 +326,9 @@ impl State {
     }
 
     /// Writing failed, but the peer may have said why before it closed; what it said is worth more than `EPIPE`.
-    fn why_closed(&mut self, socket: &TcpStream, error: io::Error) -> TunnelEnd {
+    fn why_closed(&mut self, link: &impl Link, error: io::Error) -> TunnelEnd {
         loop {
-            // Past tokio, which remembers that there was nothing to read and would not ask the kernel.
-            match self.read_once(|buffer| (&*SockRef::from(socket)).read(buffer)) {
+            match self.read_once(|buffer| link.read_unasked(buffer)) {
                 Ok(n) if n > 0 => {}
                 Err(ReadError::End(end @ (TunnelEnd::Tls(_) | TunnelEnd::Http2(_)))) => return end,
                 Ok(_) | Err(_) => return TunnelEnd::Io(error),

@@ -134,6 +134,14 @@ impl Held {
         }
     }
 
+    /// Moves as much as fits into `buffer`.
+    pub(super) fn take(&mut self, buffer: &mut [u8]) -> usize {
+        let taken = self.len().min(buffer.len());
+        buffer[..taken].copy_from_slice(&self.as_slice()[..taken]);
+        self.advance(taken);
+        taken
+    }
+
     pub(super) fn clear(&mut self) -> usize {
         let held = self.len();
         self.advance(held);

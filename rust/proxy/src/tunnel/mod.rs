@@ -7,6 +7,7 @@ pub(crate) mod client;
 mod driver;
 pub(crate) mod first_flight;
 pub(crate) mod held;
+mod link;
 mod outgoing;
 pub(crate) mod pool;
 mod request;

@@ -178,14 +178,34 @@ impl TunnelStream {
     pub(crate) fn write_held(&self) -> io::Result<()> {
         self.with(|wire, slot| {
             let gone = slot.write_held()?;
-            wire.tell_time();
-            wire.engine.release(self.id, gone);
-            // A paused tunnel may have little left now.
-            if !wire.engine.output().is_empty() || wire.paused {
-                wire.wake_driver();
-            }
+            self.credit(wire, gone);
             Ok(())
         })
+    }
+
+    /// Takes held bytes where no application is attached, and gives the peer credit for them; 0 at the peer's end, `None`
+    /// while there is nothing.
+    pub(super) fn take(&self, buffer: &mut [u8]) -> Option<Result<usize, StreamEnd>> {
+        self.with(|wire, slot| {
+            let taken = slot.held.take(buffer);
+            if taken > 0 {
+                self.credit(wire, taken);
+                return Some(Ok(taken));
+            }
+            if slot.finished {
+                return Some(Ok(0));
+            }
+            slot.cut.clone().map(Err)
+        })
+    }
+
+    fn credit(&self, wire: &mut Wire, gone: usize) {
+        wire.tell_time();
+        wire.engine.release(self.id, gone);
+        // A paused tunnel may have little left now.
+        if !wire.engine.output().is_empty() || wire.paused {
+            wire.wake_driver();
+        }
     }
 
     /// Whether payload may be sent now. If not, `context` is woken when that changes.
@@ -259,6 +279,16 @@ impl TunnelStream {
     /// Whether the peer has sent all it had, delivered or not.
     pub(crate) fn is_finished(&self) -> bool {
         self.with(|_, slot| slot.finished)
+    }
+
+    /// Whether the stream was cut, by whomever.
+    pub(super) fn is_cut(&self) -> bool {
+        self.with(|_, slot| slot.cut.is_some())
+    }
+
+    /// Whether something is held that nobody has taken.
+    pub(super) fn holds_bytes(&self) -> bool {
+        self.with(|_, slot| slot.held.len() > 0)
     }
 
     /// Whether the peer has sent all it had and then asked us to stop: an end, not an abort.
