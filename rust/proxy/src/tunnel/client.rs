@@ -33,6 +33,11 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
+    /// The most that making a tunnel may take.
+    pub(super) fn patience(&self) -> Duration {
+        self.connect + self.timeouts.handshake
+    }
+
     /// Makes a tunnel to `peer` with a session that knows whom to expect.
     ///
     /// # Errors
@@ -42,14 +47,7 @@ impl Dialer {
         peer: SocketAddr,
         session: Result<Session, TlsError>,
     ) -> Result<Rc<Tunnel>, Error> {
-        let session = session.map_err(|error| {
-            Error::new(
-                Stage::TlsConfig,
-                Side::Local,
-                "tls_config",
-                format!("tls error: {error}"),
-            )
-        })?;
+        let session = session.map_err(|error| session_failed(&error))?;
         let socket = self
             .tcp(peer)
             .await
@@ -87,6 +85,12 @@ impl Dialer {
     }
 }
 
+/// Our own configuration makes no session.
+pub(super) fn session_failed(error: &TlsError) -> Error {
+    let text = format!("tls error: {error}");
+    Error::new(Stage::TlsConfig, Side::Local, "tls_config", text)
+}
+
 fn dial_failed(peer: SocketAddr, error: &io::Error) -> Error {
     if error.kind() == io::ErrorKind::TimedOut {
         return Error::new(
@@ -108,16 +112,15 @@ fn dial_failed(peer: SocketAddr, error: &io::Error) -> Error {
 }
 
 fn tunnel_failed(peer: SocketAddr, end: &TunnelEnd) -> Error {
-    let (stage, reason) = match end {
-        TunnelEnd::Tls(error) => (Stage::Handshake, error.reason()),
-        TunnelEnd::HandshakeTimeout(_) => (Stage::Handshake, "handshake_timeout"),
-        TunnelEnd::Http2(_) => (Stage::Tunnel, "http2"),
-        _ => (Stage::Handshake, "connection_lost"),
+    let (stage, reason, what) = match end {
+        TunnelEnd::Tls(error) => (Stage::Handshake, error.reason(), "io error"),
+        TunnelEnd::HandshakeTimeout(_) => (Stage::Handshake, "handshake_timeout", "io error"),
+        TunnelEnd::Http2(_) => (Stage::Tunnel, "http2", "http2 handshake failed"),
+        _ => (Stage::Handshake, "connection_lost", "io error"),
     };
-    Error::new(
-        stage,
-        Side::Upstream,
-        reason,
-        format!("io error: {end}: {peer}"),
-    )
+    let text = format!("{what}: {end}: {peer}");
+    Error::new(stage, Side::Upstream, reason, text)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 //! One pool per worker, so nothing is locked. A dial belongs to those who wait for it: when it fails they fail at
 //! once, with its reason, and nobody else does (spec/dataplane.md §5, §20.2 items 1 and 5).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -13,6 +13,7 @@ use hbone::RequestHead;
 use mesh::identity::Identity;
 use tokio::sync::watch;
 use tokio::task::spawn_local;
+use tokio::time::{Instant, timeout_at};
 
 use super::client::Dialer;
 use super::first_flight::FirstFlight;
@@ -68,7 +69,15 @@ pub(crate) struct TunnelPool {
     dialer: Rc<Dialer>,
     max_streams: usize,
     idle: Duration,
+    /// Tunnels without streams that are kept for the next connection.
+    max_idle: usize,
+    /// Tunnels made since their number was last looked at.
+    made: Cell<usize>,
 }
+
+/// Upstream's, for each of its threads (spec/dataplane.md §5). A client that dials ever other destinations must not
+/// fill our memory with tunnels that nobody uses again (spec/reliability.md T13).
+const MAX_IDLE: usize = 500;
 
 /// Times that a request is made before its refusal is final. Several, as a burst at a new peer learns the peer's
 /// stream limit only by being refused.
@@ -87,7 +96,20 @@ impl TunnelPool {
             dialer,
             max_streams,
             idle,
+            max_idle: MAX_IDLE,
+            made: Cell::new(0),
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_max_idle(mut self, max_idle: usize) -> Self {
+        self.max_idle = max_idle;
+        self
+    }
+
+    #[cfg(test)]
+    pub(super) fn keys(&self) -> usize {
+        self.entries.borrow().len()
     }
 
     /// Opens a stream to the key's peer, in a tunnel that has room or in a new one, and waits at most `deadline` for
@@ -103,12 +125,14 @@ impl TunnelPool {
         deadline: Duration,
         first: &FirstFlight,
     ) -> Result<TunnelStream, Error> {
+        // For a place in a tunnel, over all attempts: as long as one peer may take that says nothing.
+        let by = Instant::now() + self.dialer.patience();
         let mut attempts = ATTEMPTS;
         loop {
             attempts -= 1;
-            let Checkout { stream, reused } = self.open(key, head, &session).await?;
+            let Checkout { stream, reused } = self.open(key, head, &session, by).await?;
             let error = match request::answer(&stream, deadline, first).await {
-                Ok(()) => return Ok(stream),
+                Ok(_) => return Ok(stream),
                 Err(NoAnswer::Decided(error)) => return Err(error),
                 // The peer promises that it has done nothing (RFC 9113 §8.7).
                 Err(NoAnswer::Refused(error)) => error,
@@ -129,6 +153,7 @@ impl TunnelPool {
         key: &PoolKey,
         head: &RequestHead,
         session: &impl Fn() -> Result<Session, TlsError>,
+        by: Instant,
     ) -> Result<Checkout, Error> {
         let mut reused = true;
         for _ in 0..ATTEMPTS {
@@ -137,7 +162,9 @@ impl TunnelPool {
             }
             reused = false;
             let mut outcome = self.join_dial(key, session);
-            let finished = outcome.wait_for(Option::is_some).await;
+            let Ok(finished) = timeout_at(by, outcome.wait_for(Option::is_some)).await else {
+                break;
+            };
             match finished.as_deref() {
                 Ok(Some(Ok(_))) => {}
                 Ok(Some(Err(error))) => return Err(error.clone()),
@@ -212,13 +239,41 @@ impl TunnelPool {
             .retain(|dial| !dial.outcome.same_channel(&sender.subscribe()));
         if let Ok(tunnel) = &result {
             entry.tunnels.push(tunnel.clone());
+            self.made.set(self.made.get() + 1);
+        } else if entry.tunnels.is_empty() && entry.dials.is_empty() {
+            entries.remove(key);
         }
         sender.send_replace(Some(result));
+        drop(entries);
+        // Looking at all of them pays off once for several.
+        if self.made.get() > self.max_idle / 4 {
+            self.made.set(0);
+            self.end_surplus();
+        }
+    }
+
+    /// Ends those that have been idle for longest, but for as many as are kept.
+    fn end_surplus(&self) {
+        let entries = self.entries.borrow();
+        let tunnels = entries.values().flat_map(|entry| &entry.tunnels);
+        let mut idle: Vec<_> = tunnels
+            .filter_map(|tunnel| Some((tunnel.idle_since()?, tunnel)))
+            .collect();
+        let surplus = idle.len().saturating_sub(self.max_idle);
+        if surplus > 0 {
+            idle.select_nth_unstable_by_key(surplus - 1, |(since, _)| *since);
+            for (_, tunnel) in &idle[..surplus] {
+                tunnel.close_when_idle();
+            }
+            drop(entries);
+            self.sweep();
+        }
     }
 
     /// Ends tunnels that have been idle for long, and forgets keys without any.
     pub(crate) fn sweep(&self) {
-        self.entries.borrow_mut().retain(|_, entry| {
+        let mut entries = self.entries.borrow_mut();
+        entries.retain(|_, entry| {
             entry.tunnels.retain(|tunnel| {
                 let idle = tunnel
                     .idle_since()
@@ -230,6 +285,10 @@ impl TunnelPool {
             });
             !(entry.tunnels.is_empty() && entry.dials.is_empty())
         });
+        // What a flood of keys has taken goes back.
+        if entries.capacity() > 4 * entries.len().max(MAX_IDLE) {
+            entries.shrink_to_fit();
+        }
     }
 
     /// How often to sweep: often enough that "idle for 5 minutes" is not 10.
@@ -256,10 +315,13 @@ fn crowded(peer: SocketAddr) -> Error {
         Stage::Tunnel,
         Side::Upstream,
         "crowded",
-        format!("h2 failed: no free stream after {ATTEMPTS} new tunnels: {peer}"),
+        format!("h2 failed: no free stream in the tunnels that were made meanwhile: {peer}"),
     )
 }
 
 fn drained() -> Error {
     Error::new(Stage::Connect, Side::Local, "drain", "pool draining")
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
-use hbone::ErrorCode;
+use hbone::{ErrorCode, ResponseHead};
 use tokio::time::timeout;
 
 use super::first_flight::FirstFlight;
@@ -23,12 +23,21 @@ pub(super) enum NoAnswer {
     Refused(Error),
 }
 
-/// Waits for the answer to be 200, and sends meanwhile what the application says.
+impl From<NoAnswer> for Error {
+    /// For those who ask once.
+    fn from(no: NoAnswer) -> Self {
+        match no {
+            NoAnswer::Decided(error) | NoAnswer::Lost(error) | NoAnswer::Refused(error) => error,
+        }
+    }
+}
+
+/// Waits for the answer to be 200 and gives it; sends meanwhile what the application says.
 pub(super) async fn answer(
     stream: &TunnelStream,
     deadline: Duration,
     first: &FirstFlight,
-) -> Result<(), NoAnswer> {
+) -> Result<ResponseHead, NoAnswer> {
     let Ok(response) = timeout(deadline, agreed(stream, first)).await else {
         return Err(NoAnswer::Decided(Error::new(
             Stage::Connect,
@@ -38,8 +47,8 @@ pub(super) async fn answer(
         )));
     };
     match response {
-        Ok(200) => Ok(()),
-        Ok(other) => Err(NoAnswer::Decided(status(other))),
+        Ok(head) if head.status == ACCEPTED => Ok(head),
+        Ok(head) => Err(NoAnswer::Decided(status(head.status))),
         Err(StreamEnd::Reset(ErrorCode::RefusedStream)) => {
             Err(NoAnswer::Refused(lost("stream refused by peer")))
         }
@@ -51,39 +60,45 @@ pub(super) async fn answer(
     }
 }
 
-/// The peer's status; 200 only once the stream has had all that was taken from the application.
-async fn agreed(stream: &TunnelStream, first: &FirstFlight) -> Result<u16, StreamEnd> {
+/// The peer's answer; 200 only once the stream has had all that was taken from the application.
+async fn agreed(stream: &TunnelStream, first: &FirstFlight) -> Result<ResponseHead, StreamEnd> {
     // A peer that may be gone is asked first: a request can be made again elsewhere, bytes that were sent with it cannot.
     let early = stream.is_fresh();
-    let (mut sent, mut status) = (0, None);
+    let (mut sent, mut answer) = (0, None);
     poll_fn(|context| {
-        if status.is_none()
+        if answer.is_none()
             && let Poll::Ready(head) = stream.poll_response(context)?
         {
-            status = Some(head.status);
+            answer = Some(head);
         }
-        match status {
+        match &answer {
             None if !early => return Poll::Pending,
-            Some(200) | None => {}
-            Some(other) => return Poll::Ready(Ok(other)),
+            Some(head) if head.status != ACCEPTED => {}
+            // Only once it is sent, or cut right behind the answer: the relay delivers what came before the cut, and
+            // finds it, too.
+            answer => match (first.poll_send(stream, &mut sent, context), answer) {
+                (Poll::Ready(Ok(()) | Err(_)), Some(_)) => {}
+                (Poll::Ready(Err(end)), None) => return Poll::Ready(Err(end)),
+                (Poll::Ready(Ok(())) | Poll::Pending, _) => return Poll::Pending,
+            },
         }
-        match (first.poll_send(stream, &mut sent, context), status) {
-            // Cut right behind the answer: the relay delivers what came before the cut, and finds it, too.
-            (Poll::Ready(Ok(()) | Err(_)), Some(status)) => Poll::Ready(Ok(status)),
-            (Poll::Ready(Err(end)), None) => Poll::Ready(Err(end)),
-            (Poll::Ready(Ok(())) | Poll::Pending, _) => Poll::Pending,
-        }
+        answer
+            .take()
+            .map_or(Poll::Pending, |head| Poll::Ready(Ok(head)))
     })
     .await
 }
 
-fn lost(text: &str) -> Error {
+/// The only status that opens a tunnel (spec/dataplane.md §2.4).
+const ACCEPTED: u16 = 200;
+
+pub(super) fn lost(text: &str) -> Error {
     let text = format!("h2 failed: {text}");
     Error::new(Stage::Tunnel, Side::Upstream, "connect_lost", text)
 }
 
 /// Texts as the access log of upstream has them: `http status: 401 Unauthorized`.
-fn status(status: u16) -> Error {
+pub(super) fn status(status: u16) -> Error {
     let (phrase, reason) = match status {
         400 => (" Bad Request", "refused_400"),
         401 => (" Unauthorized", "refused_401"),

@@ -26,7 +26,7 @@ use crate::tls::testing::{Authority, CLIENT, SERVER, identity};
 use crate::tls::{Session, WorkloadCertificate};
 use crate::turns::Turns;
 
-const SOON: Duration = Duration::from_secs(10);
+pub(super) const SOON: Duration = Duration::from_secs(10);
 const BRIEF: Duration = Duration::from_millis(200);
 
 pub(crate) fn patient() -> Timeouts {
@@ -51,12 +51,12 @@ pub(crate) fn play<F: Future<Output = ()> + 'static>(story: F) {
 }
 
 /// A peer that accepts every request and keeps its streams open.
-struct Peer {
-    address: SocketAddr,
-    tunnels: Rc<TunnelSet>,
-    accepted: Rc<Cell<usize>>,
-    running: Rc<Cell<usize>>,
-    ends: tokio::sync::mpsc::UnboundedReceiver<(String, bool)>,
+pub(super) struct Peer {
+    pub(super) address: SocketAddr,
+    pub(super) tunnels: Rc<TunnelSet>,
+    pub(super) accepted: Rc<Cell<usize>>,
+    pub(super) running: Rc<Cell<usize>>,
+    pub(super) ends: tokio::sync::mpsc::UnboundedReceiver<(String, bool)>,
 }
 
 pub(crate) struct World {
@@ -74,7 +74,7 @@ impl World {
         }
     }
 
-    async fn peer(&self, timeouts: Timeouts, streams: u32) -> Peer {
+    pub(super) async fn peer(&self, timeouts: Timeouts, streams: u32) -> Peer {
         let running = Rc::new(Cell::new(0));
         let counted = running.clone();
         let keep = move |stream, request: &Request| keep(stream, request, &counted);
@@ -85,7 +85,7 @@ impl World {
     }
 
     /// A peer that does as it is told with every request.
-    async fn peer_that(
+    pub(super) async fn peer_that(
         &self,
         timeouts: Timeouts,
         streams: u32,
@@ -135,17 +135,37 @@ impl World {
         }
     }
 
-    pub(crate) fn pool(&self, max_streams: usize, idle: Duration) -> Rc<TunnelPool> {
-        let dialer = Rc::new(Dialer {
+    pub(super) fn dialer(&self) -> Rc<Dialer> {
+        self.dialer_with(SOON)
+    }
+
+    fn dialer_with(&self, handshake: Duration) -> Rc<Dialer> {
+        Rc::new(Dialer {
             engine: hbone::Config::client(),
-            timeouts: patient(),
+            timeouts: Timeouts {
+                handshake,
+                ..patient()
+            },
             connect: SOON,
             keepalive: None,
             mark: None,
             tunnels: Rc::default(),
             metrics: self.metrics.clone(),
             handshakes: self.handshakes.clone(),
-        });
+        })
+    }
+
+    pub(crate) fn pool(&self, max_streams: usize, idle: Duration) -> Rc<TunnelPool> {
+        self.pool_with(max_streams, idle, SOON)
+    }
+
+    pub(super) fn pool_with(
+        &self,
+        max_streams: usize,
+        idle: Duration,
+        handshake: Duration,
+    ) -> Rc<TunnelPool> {
+        let dialer = self.dialer_with(handshake);
         Rc::new(TunnelPool::new(dialer, max_streams, idle))
     }
 }
@@ -174,7 +194,7 @@ pub(crate) fn key(peer: SocketAddr) -> PoolKey {
     }
 }
 
-async fn open(
+pub(super) async fn open(
     pool: &Rc<TunnelPool>,
     peer: SocketAddr,
     certificate: &WorkloadCertificate,
