@@ -8,6 +8,7 @@ mod driver;
 pub(crate) mod first_flight;
 pub(crate) mod held;
 mod link;
+pub(crate) mod nested;
 mod outgoing;
 pub(crate) mod pool;
 mod request;
@@ -19,6 +20,7 @@ mod state;
 pub(crate) mod stream;
 
 pub(crate) use driver::Timeouts;
+pub(crate) use nested::BehindGateway;
 pub(crate) use state::{Request, TunnelEnd};
 pub(crate) use stream::{StreamEnd, TunnelStream};
 

@@ -234,6 +234,11 @@ impl Tunnel {
     }
 
     #[cfg(test)]
+    pub(super) fn open_streams(&self) -> usize {
+        self.state.borrow().wire.engine.open_streams()
+    }
+
+    #[cfg(test)]
     pub(super) fn is_full(&self) -> bool {
         self.state.borrow().wire.is_full()
     }
