@@ -79,6 +79,14 @@ pub(crate) struct Source<'a> {
     pub(crate) identity: Option<&'a Identity>,
 }
 
+/// Who is at the end of a tunnel through a gateway, which the mesh knows nothing of.
+pub(crate) struct FarEnd<'a> {
+    /// What it says of itself, among much else.
+    pub(crate) fields: &'a Fields,
+    /// What its certificate proves.
+    pub(crate) identity: Option<&'a Identity>,
+}
+
 /// A connection from the moment it is known where it goes to its end.
 pub(crate) struct ConnectionRecord {
     pair: Rc<Pair>,
@@ -102,47 +110,31 @@ impl ConnectionRecord {
         source: &Arc<Workload>,
         route: &Route,
     ) -> Self {
-        let (destination, workload, service, hbone_address) = match route {
-            Route::Hbone {
-                peer,
-                authority,
-                workload,
-                service,
-                ..
-            } => (
-                *peer,
-                Some(workload),
-                service.as_ref(),
-                Some(authority.clone()),
-            ),
-            Route::DoubleHbone {
-                peer,
-                authority,
-                workload,
-                service,
-                ..
-            } => (
-                *peer,
-                Some(workload),
-                Some(service),
-                Some(authority.clone()),
-            ),
-            Route::Resolve(_) => unreachable!("a name is resolved before a record is opened"),
-            Route::Passthrough {
-                destination,
-                workload,
-                service,
-            } => (*destination, workload.as_ref(), service.as_ref(), None),
-        };
-        let pair = pairs.find(&Between {
-            direction: Direction::Outbound,
-            source: Some(source),
-            destination: workload,
-            service: service.map(|service| &**service),
-            tunnelled: hbone_address.is_some(),
-            peer: None,
-        });
-        Self::open(pair, started, (client, destination), hbone_address)
+        Self::toward(pairs, started, client, source, route, None)
+    }
+
+    /// The same, with whoever has been found behind a gateway.
+    pub(crate) fn toward(
+        pairs: &Pairs,
+        started: Instant,
+        client: SocketAddr,
+        source: &Arc<Workload>,
+        route: &Route,
+        far: Option<&FarEnd<'_>>,
+    ) -> Self {
+        let Toward {
+            destination,
+            hbone_address,
+            between,
+        } = Toward::of(source, route, far);
+        let pair = pairs.find(&between);
+        Self::open(pair, started, (client, destination), hbone_address.cloned())
+    }
+
+    /// How the workload `source` introduces itself on `route`, for which there is no record yet.
+    pub(crate) fn introduction_on(pairs: &Pairs, source: &Arc<Workload>, route: &Route) -> String {
+        let toward = Toward::of(source, route, None);
+        pairs.find(&toward.between).introduction().to_owned()
     }
 
     /// Opens the record of a peer's request that comes in.
@@ -261,6 +253,52 @@ impl ConnectionRecord {
                 Some(host) => Value::Bare(host),
             },
             parties: self.pair.parties(),
+        }
+    }
+}
+
+/// A route as a record has it.
+struct Toward<'a> {
+    destination: SocketAddr,
+    hbone_address: Option<&'a Target>,
+    between: Between<'a>,
+}
+
+impl<'a> Toward<'a> {
+    fn of(source: &'a Arc<Workload>, route: &'a Route, far: Option<&'a FarEnd<'a>>) -> Self {
+        let (destination, workload, service, hbone_address) = match route {
+            Route::Hbone {
+                peer,
+                authority,
+                workload,
+                service,
+                ..
+            } => (*peer, Some(workload), service.as_ref(), Some(authority)),
+            Route::DoubleHbone {
+                peer,
+                authority,
+                workload,
+                service,
+                ..
+            } => (*peer, Some(workload), Some(service), Some(authority)),
+            Route::Resolve(_) => unreachable!("a name is resolved before a record is opened"),
+            Route::Passthrough {
+                destination,
+                workload,
+                service,
+            } => (*destination, workload.as_ref(), service.as_ref(), None),
+        };
+        Self {
+            destination,
+            hbone_address,
+            between: Between {
+                direction: Direction::Outbound,
+                source: Some(source),
+                destination: workload,
+                service: service.map(|service| &**service),
+                tunnelled: hbone_address.is_some(),
+                peer: far.map(|far| (far.identity, far.fields)),
+            },
         }
     }
 }

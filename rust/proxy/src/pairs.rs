@@ -41,7 +41,8 @@ pub(crate) struct Between<'a> {
     pub(crate) service: Option<&'a Service>,
     /// Through mutual TLS.
     pub(crate) tunnelled: bool,
-    /// Inbound through a tunnel: what the peer's certificate proves, and what it says of itself.
+    /// What the peer's certificate proves, and what it says of itself: inbound that is the source, outbound whoever a
+    /// gateway has led us to.
     pub(crate) peer: Option<(Option<&'a Identity>, &'a Fields)>,
 }
 
@@ -114,9 +115,12 @@ impl Pairs {
 }
 
 impl Between<'_> {
-    /// What the peer says of itself, if that counts: the mesh knows better.
+    /// What the peer says of itself, if that counts: of a source the mesh knows better, of who is behind a gateway not.
     fn said(&self) -> impl Iterator<Item = &[u8]> {
-        let unknown = self.source.is_none();
+        let unknown = match self.direction {
+            Direction::Inbound => self.source.is_none(),
+            Direction::Outbound => true,
+        };
         let fields = self.peer.map(|(_, fields)| fields).filter(|_| unknown);
         fields.into_iter().flat_map(|fields| fields.all(BAGGAGE))
     }
@@ -202,8 +206,25 @@ impl Key {
     fn principal_of_destination(&self) -> Option<String> {
         match (self.direction, &self.destination) {
             (Direction::Inbound, Some(ours)) => Some(ours.identity().to_string()),
-            (_, destination) => self.identity_of(destination.as_ref()),
+            (Direction::Inbound, None) => None,
+            (Direction::Outbound, _) => self.identity_of_destination(),
         }
+    }
+
+    /// Of who is behind a gateway, if that was proven, and not the gateway's.
+    fn identity_of_destination(&self) -> Option<String> {
+        let behind = match self.direction {
+            Direction::Inbound => None,
+            Direction::Outbound => self.identity.as_ref().map(Identity::to_string),
+        };
+        behind.or_else(|| self.identity_of(self.destination.as_ref()))
+    }
+
+    /// What somebody behind a gateway has said of itself; silence leaves the gateway's labels (spec/dataplane.md §20.2
+    /// item 10).
+    fn claimed_destination(&self) -> Option<&Baggage> {
+        let behind = self.direction == Direction::Outbound && self.baggage != Baggage::default();
+        behind.then_some(&self.baggage)
     }
 
     /// Proven by a handshake, or not worth naming.
@@ -223,9 +244,10 @@ impl Key {
                 None => claimed_labels(&self.baggage, source_identity),
             },
             // What the mesh says, even for plain TCP (spec/dataplane.md §16).
-            destination: match &self.destination {
-                Some(workload) => labels_of(workload, destination_identity),
-                None => SideLabels::default(),
+            destination: match (self.claimed_destination(), &self.destination) {
+                (Some(baggage), _) => claimed_labels(baggage, destination_identity),
+                (None, Some(workload)) => labels_of(workload, destination_identity),
+                (None, None) => SideLabels::default(),
             },
             service: match &self.service {
                 Some(service) => ServiceLabels {
@@ -262,12 +284,15 @@ impl Pair {
         self.parties.get_or_init(|| {
             let key = &self.key;
             let source_identity = key.identity_of_source();
-            let destination_identity = key.identity_of(key.destination.as_ref());
+            let destination_identity = key.identity_of_destination();
             let source = match &key.source {
                 Some(workload) => party_of(workload),
                 None => claimed_party(&key.baggage),
             };
-            let destination = key.destination.as_deref().map(party_of);
+            let destination = match key.claimed_destination() {
+                Some(baggage) => Some(far_party(baggage)),
+                None => key.destination.as_deref().map(party_of),
+            };
             let source = Party {
                 identity: source_identity.as_deref(),
                 ..source
@@ -322,7 +347,17 @@ fn claimed_party(baggage: &Baggage) -> Party<'_> {
     }
 }
 
-fn labels_of<'a>(workload: &'a Workload, principal: &'a str) -> SideLabels<'a> {
+/// By its workload's name, as it may have no pod's (spec/dataplane.md §15.2).
+fn far_party(baggage: &Baggage) -> Party<'_> {
+    let claimed = claimed_party(baggage);
+    Party {
+        workload: known(text(&baggage.workload)).or(claimed.workload),
+        ..claimed
+    }
+}
+
+/// A workload as labels have it.
+pub(crate) fn labels_of<'a>(workload: &'a Workload, principal: &'a str) -> SideLabels<'a> {
     SideLabels {
         workload: &workload.workload_name,
         canonical_service: &workload.canonical_name,

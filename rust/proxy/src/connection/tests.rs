@@ -94,6 +94,95 @@ fn a_tunnelled_connection_names_both_ends_in_log_and_labels() {
     assert!(received[0].contains("connection_security_policy=\"mutual_tls\""));
 }
 
+fn through_gateway() -> Route {
+    Route::DoubleHbone {
+        peer: address("10.0.0.8:15008"),
+        authority: Target::Host {
+            hostname: "echo.shop.svc.cluster.local".into(),
+            port: 80,
+        },
+        expected: Vec::new(),
+        inner_expected: Vec::new(),
+        workload: workload("gateway"),
+        service: service("echo"),
+    }
+}
+
+/// The access-log line and the label set of a connection through a gateway, with what was found behind it.
+fn behind_gateway(name: &str, baggage: Option<&str>, identity: Option<&str>) -> (String, String) {
+    let desk = Desk::new(name, "info");
+    let fields = baggage.map_or(Fields::new(), |text| Fields::new().with("baggage", text));
+    let identity = identity.map(|text| Identity::parse(text).unwrap());
+    let far = FarEnd {
+        fields: &fields,
+        identity: identity.as_ref(),
+    };
+    let (client, route) = (address("10.0.0.1:1234"), through_gateway());
+    let (started, source) = (Instant::now(), workload("a"));
+    ConnectionRecord::toward(&desk.pairs, started, client, &source, &route, Some(&far))
+        .close(Ok(()));
+    let opened = desk.samples("istio_tcp_connections_opened_total{");
+    assert_eq!(opened.len(), 1);
+    (desk.lines().remove(0), opened[0].clone())
+}
+
+const FAR: &str = "spiffe://far.local/ns/far/sa/echo";
+
+#[test]
+fn behind_a_gateway_it_is_the_inner_peer_that_counts() {
+    let baggage = "k8s.cluster.name=c2,k8s.namespace.name=far,k8s.deployment.name=echo,service.name=echo-svc,\
+                   service.version=v7,cloud.region=r9,cloud.availability_zone=z9";
+    let (line, labels) = behind_gateway("behind", Some(baggage), Some(FAR));
+    let expected = " dst.addr=10.0.0.8:15008 dst.hbone_addr=echo.shop.svc.cluster.local:80 dst.service=\"echo.shop.svc.cluster.local\" dst.workload=\"echo\" dst.namespace=\"far\" dst.identity=\"spiffe://far.local/ns/far/sa/echo\" dst.cluster=\"c2\" direction=";
+    assert!(line.contains(expected), "{line}");
+    for label in [
+        "destination_workload=\"echo\"",
+        "destination_canonical_service=\"echo-svc\"",
+        "destination_canonical_revision=\"v7\"",
+        "destination_workload_namespace=\"far\"",
+        "destination_principal=\"spiffe://far.local/ns/far/sa/echo\"",
+        "destination_app=\"echo\"",
+        "destination_version=\"v7\"",
+        "destination_cluster=\"c2\"",
+        "destination_region=\"r9\"",
+        "destination_service=\"echo.shop.svc.cluster.local\"",
+        "connection_security_policy=\"mutual_tls\"",
+    ] {
+        assert!(labels.contains(label), "{label}: {labels}");
+    }
+}
+
+#[test]
+fn a_silent_peer_behind_a_gateway_leaves_the_gateways_labels() {
+    for (name, baggage) in [
+        ("silent", None),
+        ("empty", Some("")),
+        ("odd", Some("\u{fc}")),
+    ] {
+        let (line, labels) = behind_gateway(name, baggage, Some(FAR));
+        assert!(line.contains(" dst.workload=\"gateway-pod\" "), "{line}");
+        assert!(
+            line.contains(&format!(" dst.identity=\"{FAR}\" ")),
+            "{line}"
+        );
+        assert!(
+            labels.contains("destination_workload=\"gateway\""),
+            "{labels}"
+        );
+        assert!(labels.contains(&format!("destination_principal=\"{FAR}\"")));
+    }
+}
+
+#[test]
+fn what_failed_before_a_gateways_peer_was_known_counts_for_the_gateway() {
+    let desk = Desk::new("unknown", "info");
+    desk.outbound(&through_gateway()).close(Ok(()));
+    let labels = desk.samples("istio_tcp_connections_opened_total{");
+    assert!(
+        labels[0].contains("destination_principal=\"spiffe://cluster.local/ns/shop/sa/gateway\"")
+    );
+}
+
 #[test]
 fn a_plain_connection_names_no_identity() {
     let desk = Desk::new("plain", "info");
