@@ -17,6 +17,7 @@ mod connections;
 pub mod control;
 pub mod data_plane;
 mod deliver;
+mod dns;
 mod error;
 mod inbound;
 mod outbound;

@@ -1,19 +1,16 @@
 //! Applications' connections on their way out: 15001, SOCKS5, explicit ports.
 //!
-//! Accept, target, route, tunnel or dial, relay. Counterpart: `inbound.rs` on the other node.
+//! Accept, target, route, tunnel or dial (`outbound/reach.rs`), relay. Counterpart: `inbound.rs` on the other node.
 
-use std::io;
+use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hbone::headers::{Forwarded, TraceParent};
-use hbone::{Fields, RequestHead};
 use mesh::route::{Route, RouteFacts, Target, route};
 use mesh::workload::Workload;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use crate::capture::WayIn;
 use crate::capture::socks5::Outcome;
@@ -21,18 +18,19 @@ use crate::connection::ConnectionRecord;
 use crate::connections::{Dialled, Registration};
 use crate::error::{Error, Side, Stage};
 use crate::passthrough::join;
-use crate::relay::abort::{abort, abort_now, finish, guard};
+use crate::relay::abort::{abort, abort_now, finish};
 use crate::relay::halves::Halves;
 use crate::relay::{PATIENCE, RelayEnd};
 use crate::sys;
 use crate::telemetry::Reporter;
 use crate::telemetry::access_log::Direction;
 use crate::telemetry::metrics;
-use crate::tls::Session;
 use crate::tunnel::TunnelStream;
 use crate::tunnel::first_flight::FirstFlight;
-use crate::tunnel::pool::PoolKey;
 use crate::worker::Worker;
+use reach::Upstream;
+
+mod reach;
 
 /// How long a SOCKS reply may take to arrive before the connection is reset behind it.
 const LAST_REPLY: Duration = Duration::from_secs(1);
@@ -78,12 +76,6 @@ struct Connection {
     registration: Registration,
 }
 
-/// The next hop, connected.
-enum Upstream {
-    Stream(TunnelStream, FirstFlight),
-    Socket(Rc<TcpStream>),
-}
-
 /// An application's connection and its stream.
 struct Joined {
     stream: TunnelStream,
@@ -96,6 +88,15 @@ struct Joined {
 struct Failed {
     error: Error,
     record: Option<ConnectionRecord>,
+}
+
+impl Failed {
+    fn recorded(error: Error, record: ConnectionRecord) -> Self {
+        Self {
+            error,
+            record: Some(record),
+        }
+    }
 }
 
 impl From<Error> for Failed {
@@ -180,127 +181,41 @@ impl Connection {
         let worker = &self.worker;
         worker.refuse_self_call(target)?;
         let source = worker.local_workload().await?;
+        let route = self.route(&source, target).await?;
+        if let Some(dialled) = Dialled::of(&source.uid, self.client, target, &route) {
+            self.registration.describe(dialled);
+        }
+        self.reach(&source, &route, first).await
+    }
+
+    /// Where it goes; resolves the name of a destination that has nothing else.
+    async fn route(&self, source: &Arc<Workload>, target: &Target) -> Result<Route, Error> {
+        let worker = &self.worker;
         let settings = &worker.shared.settings;
+        let mut choose = |total| worker.random.below(total);
         let route = route(
             &worker.shared.snapshot(),
             &RouteFacts {
-                source: &source,
+                source,
                 client: self.client.ip(),
                 target,
                 network: &settings.network,
                 hbone_port: settings.hbone_port,
             },
-            &mut |total| worker.random.below(total),
+            &mut choose,
         )
-        .map_err(|error| Error::new(Stage::Lookup, Side::Local, "no_route", error.to_string()))?;
-        let record =
-            ConnectionRecord::outbound(&worker.pairs, self.started, self.client, &source, &route);
-        if let Some(dialled) = Dialled::of(&source.uid, self.client, target, &route) {
-            self.registration.describe(dialled);
-        }
-        let upstream = tokio::select! {
-            biased;
-            error = self.registration.cut() => Err(error),
-            upstream = self.reach(&source, &route, record.introduction(), first) => upstream,
+        .map_err(|error| no_route(&error))?;
+        let Route::Resolve(unresolved) = route else {
+            return Ok(route);
         };
-        match upstream {
-            Ok(upstream) => Ok((upstream, record)),
-            Err(error) => Err(Failed {
-                error,
-                record: Some(record),
-            }),
-        }
-    }
-
-    async fn reach(
-        &self,
-        source: &Arc<Workload>,
-        route: &Route,
-        introduction: &str,
-        first: FirstFlight,
-    ) -> Result<Upstream, Error> {
-        match route {
-            Route::Hbone { .. } => {
-                let stream = self.tunnel(source, route, introduction, &first).await?;
-                Ok(Upstream::Stream(stream, first))
-            }
-            Route::Passthrough { destination, .. } => {
-                self.dial(*destination).await.map(Upstream::Socket)
-            }
-            Route::DoubleHbone { .. } | Route::Resolve(_) => {
-                let text = "no route: not supported yet";
-                Err(Error::new(Stage::Lookup, Side::Local, "no_route", text))
-            }
-        }
-    }
-
-    /// Opens a stream through the mesh and waits for the peer to agree.
-    async fn tunnel(
-        &self,
-        source: &Arc<Workload>,
-        route: &Route,
-        introduction: &str,
-        first: &FirstFlight,
-    ) -> Result<TunnelStream, Error> {
-        let Route::Hbone {
-            peer,
-            authority,
-            expected,
-            service,
-            ..
-        } = route
-        else {
-            unreachable!("only called for a tunnelled route");
+        let resolving = async { Ok(worker.resolve(source, unresolved.hostname()).await) };
+        let Some(addresses) = self.unless_cut(resolving).await? else {
+            return Err(no_route(&unresolved.failed()));
         };
-        let worker = &self.worker;
-        let identity = source.identity();
-        let certificate = worker.certificate(&identity).await?;
-        let key = PoolKey {
-            source: identity,
-            expected: expected.clone(),
-            peer: *peer,
-            client: self.client.ip(),
-        };
-        let host = service.as_ref().map(|service| &*service.hostname);
-        let trace = TraceParent {
-            trace: u128::from(worker.random.next()) << 64 | u128::from(worker.random.next()),
-            parent: worker.random.next(),
-        };
-        let fields = Fields::default()
-            .with("baggage", introduction)
-            .with("forwarded", Forwarded::encode(self.client, host))
-            .with("traceparent", trace.encode());
-        let head = RequestHead::connect(authority.to_string(), fields);
-        let session = || Session::client(certificate.client(&key.expected));
-        let deadline = worker.shared.settings.deadlines.connect;
-        let pool = &worker.pool;
-        pool.connect(&key, &head, session, deadline, first).await
-    }
-
-    async fn dial(&self, destination: SocketAddr) -> Result<Rc<TcpStream>, Error> {
-        let shared = &self.worker.shared;
-        let failed = |error: &io::Error| {
-            let reason = match error.kind() {
-                io::ErrorKind::TimedOut => "dial_timeout",
-                io::ErrorKind::ConnectionRefused => "dial_refused",
-                _ => "dial",
-            };
-            let text = format!("connection failed: {error}: {destination}");
-            Error::new(Stage::Dial, Side::Upstream, reason, text)
-        };
-        let mark = shared.settings.packet_mark;
-        let socket = sys::socket_for_dial(destination, None, mark, shared.keepalive().as_ref())
-            .map_err(|error| failed(&error))?;
-        match timeout(shared.settings.deadlines.dial, socket.connect()).await {
-            Ok(Ok(socket)) => {
-                guard(&socket);
-                Ok(Rc::new(socket))
-            }
-            Ok(Err(error)) => Err(failed(&error)),
-            Err(_) => Err(failed(&io::Error::new(
-                io::ErrorKind::TimedOut,
-                "deadline has elapsed",
-            ))),
+        match unresolved.answered(&addresses, &mut choose) {
+            Ok(Route::Resolve(another)) => Err(no_route(&another.hostname())),
+            Ok(route) => Ok(route),
+            Err(error) => Err(no_route(&error)),
         }
     }
 
@@ -342,6 +257,11 @@ impl Connection {
             abort_now(&self.application);
         }
     }
+}
+
+/// The decision's own words.
+fn no_route(why: &dyn fmt::Display) -> Error {
+    Error::new(Stage::Lookup, Side::Local, "no_route", why.to_string())
 }
 
 /// Bytes before a reset get time to arrive, but not at a side that is gone, and not after a policy's cut.

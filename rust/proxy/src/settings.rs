@@ -74,6 +74,9 @@ pub struct Settings {
     /// Tell what policies say of each connection at INFO, not at DEBUG.
     #[serde(default)]
     pub authz_info_logging: bool,
+    /// Who resolves the names of workloads that have no address.
+    #[serde(default)]
+    pub resolver: Resolver,
     /// Whether names may be resolved to IPv6 addresses.
     #[serde(default = "yes")]
     pub ipv6: bool,
@@ -208,6 +211,9 @@ pub struct Deadlines {
     /// The answer to a CONNECT.
     #[serde(deserialize_with = "seconds")]
     pub connect: Duration,
+    /// Addresses for a name.
+    #[serde(deserialize_with = "seconds")]
+    pub resolve: Duration,
     /// A SOCKS negotiation.
     #[serde(deserialize_with = "seconds")]
     pub socks: Duration,
@@ -225,6 +231,16 @@ pub struct Deadlines {
     pub ping_timeout: Duration,
 }
 
+/// Who resolves names (spec/dataplane.md §10.8).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Resolver {
+    /// The system's configuration: search list, options, and the name servers unless they are given.
+    pub config: PathBuf,
+    /// Name servers to ask instead.
+    pub servers: Vec<SocketAddr>,
+}
+
 /// TCP keepalive (spec/dataplane.md §1.1).
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -239,6 +255,8 @@ pub struct Keepalive {
     pub interval: Duration,
     /// Probes before the connection is given up.
     pub retries: u32,
+    /// Also give a connection up whose data nobody has acknowledged for so long as all of that takes.
+    pub user_timeout: bool,
 }
 
 impl Keepalive {
@@ -248,7 +266,7 @@ impl Keepalive {
             time: self.time,
             interval: self.interval,
             retries: self.retries,
-            user_timeout: false,
+            user_timeout: self.user_timeout,
         })
     }
 }
@@ -353,11 +371,21 @@ impl Default for Deadlines {
             headers: Duration::from_secs(10),
             dial: Duration::from_secs(10),
             connect: Duration::from_secs(15),
+            resolve: Duration::from_secs(10),
             socks: Duration::from_secs(10),
             credential: Duration::from_secs(5),
             workload: Duration::from_secs(5),
             ping_interval: Duration::from_secs(10),
             ping_timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Default for Resolver {
+    fn default() -> Self {
+        Self {
+            config: "/etc/resolv.conf".into(),
+            servers: Vec::new(),
         }
     }
 }
@@ -369,6 +397,7 @@ impl Default for Keepalive {
             time: Duration::from_secs(180),
             interval: Duration::from_secs(180),
             retries: 9,
+            user_timeout: false,
         }
     }
 }

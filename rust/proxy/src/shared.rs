@@ -12,6 +12,7 @@ use mesh::workload::Workload;
 use tokio::sync::watch;
 
 use crate::control::{Events, Phase};
+use crate::dns::{self, Resolver};
 use crate::error::Error;
 use crate::relay::Means;
 use crate::settings::Settings;
@@ -45,9 +46,10 @@ impl OwnAddresses {
         }
     }
 
-    fn include(&self, address: &SocketAddr) -> bool {
+    fn includes(&self, address: &SocketAddr) -> bool {
+        let ip = address.ip().to_canonical();
         self.addresses.iter().any(|own| {
-            own.port() == address.port() && (own.ip() == address.ip() || own.ip().is_unspecified())
+            own.port() == address.port() && (own.ip() == ip || own.ip().is_unspecified())
         })
     }
 }
@@ -93,8 +95,12 @@ impl Shared {
             .cloned()
     }
 
-    pub(crate) fn own_addresses_include(&self, address: &SocketAddr) -> bool {
-        self.own.get().is_some_and(|own| own.include(address))
+    /// Whether an application here asks for one of our own ports (spec/dataplane.md §2.1 step 4). Elsewhere they are
+    /// other ztunnels', whose inbound side refuses them.
+    pub(crate) fn is_self_call(&self, destination: &SocketAddr) -> bool {
+        let own = |own: &OwnAddresses| own.includes(destination);
+        destination.ip().to_canonical().is_loopback()
+            && (ILLEGAL_PORTS.contains(&destination.port()) || self.own.get().is_some_and(own))
     }
 
     /// Ports that no tunnel may lead to: it would come back to us.
@@ -110,6 +116,17 @@ impl Shared {
 
     pub(crate) fn keepalive(&self) -> Option<sys::Keepalive> {
         self.settings.keepalive.of_sockets()
+    }
+
+    /// A worker's own.
+    pub(crate) fn resolver(&self) -> Resolver {
+        let settings = &self.settings;
+        Resolver::new(dns::Settings {
+            config: settings.resolver.config.clone(),
+            servers: settings.resolver.servers.clone(),
+            ipv6: settings.ipv6,
+            deadline: settings.deadlines.resolve,
+        })
     }
 
     /// How plain connections move their bytes.

@@ -4,7 +4,7 @@
 //! (`Shared::snapshot`, certificates) or a counter. `data_plane.rs` starts workers and tells them to end.
 
 use std::cell::RefCell;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,11 +21,13 @@ use crate::capture::WayIn;
 use crate::capture::listener::accept;
 use crate::connections::{ConnectionTable, Cut, Inquiry};
 use crate::control::{Event, Phase};
+use crate::dns::Resolver;
 use crate::error::{Error, Side, Stage};
-use crate::pairs::Pairs;
+use crate::pairs::{Pairs, labels_of};
 use crate::random::Random;
 use crate::shared::Shared;
 use crate::telemetry::Recorder;
+use crate::telemetry::log::Level;
 use crate::tls::WorkloadCertificate;
 use crate::tunnel::client::Dialer;
 use crate::tunnel::held;
@@ -64,11 +66,14 @@ pub(crate) struct Listening {
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) pool: Rc<TunnelPool>,
+    /// For what is not pooled.
+    pub(crate) dialer: Rc<Dialer>,
     pub(crate) tunnels: Rc<TunnelSet>,
     pub(crate) connections: Rc<ConnectionTable>,
     pub(crate) pairs: Pairs,
     pub(crate) recorder: Rc<Recorder>,
     pub(crate) random: Random,
+    resolver: Rc<Resolver>,
     /// For what peers send during a handshake, on either side.
     pub(crate) handshakes: Rc<Turns>,
     tasks: RefCell<Vec<JoinHandle<()>>>,
@@ -112,10 +117,12 @@ impl Worker {
         Self {
             pairs: Pairs::new(recorder.clone(), shared.log.clone()),
             recorder,
-            pool: Rc::new(TunnelPool::new(dialer, pool.max_streams, pool.idle)),
+            pool: Rc::new(TunnelPool::new(dialer.clone(), pool.max_streams, pool.idle)),
+            dialer,
             tunnels,
             connections: Rc::default(),
             random: Random::new(),
+            resolver: Rc::new(shared.resolver()),
             handshakes,
             tasks: RefCell::default(),
             shared,
@@ -282,15 +289,28 @@ impl Worker {
             })
     }
 
+    /// Addresses of a destination that has nothing but a name; `None` if nobody could tell.
+    pub(crate) async fn resolve(&self, source: &Workload, hostname: &str) -> Option<Vec<IpAddr>> {
+        let shared = &self.shared;
+        let source = labels_of(source, "");
+        shared.metrics.resolved_on_demand(&source, hostname);
+        match self.resolver.resolve(hostname).await {
+            Ok(addresses) => Some(addresses),
+            Err(error) => {
+                let log = &shared.log;
+                let text = error.to_string();
+                log.repeating(Level::Warn, "resolve", "proxy::dns", &text, &[]);
+                None
+            }
+        }
+    }
+
     /// Refuses what would come straight back to us.
     pub(crate) fn refuse_self_call(&self, target: &Target) -> Result<(), Error> {
-        let Target::Address(address) = target else {
-            return Ok(());
-        };
-        if address.ip().is_loopback() && self.shared.own_addresses_include(address) {
-            return Err(self_call());
+        match target {
+            Target::Address(address) if self.shared.is_self_call(address) => Err(self_call()),
+            Target::Address(_) | Target::Host { .. } => Ok(()),
         }
-        Ok(())
     }
 
     /// Refuses plain connections that were meant for a port of ours: passed on, they would come in again.

@@ -54,6 +54,33 @@ fn listeners_have_the_names_of_the_document() {
 }
 
 #[test]
+fn the_user_timeout_is_off_unless_asked_for() {
+    let read = |extra: &str| {
+        let settings = Settings::parse(format!("{{{WORKLOAD}{extra}}}").as_bytes()).unwrap();
+        settings.keepalive.of_sockets()
+    };
+    assert!(!read("").unwrap().user_timeout);
+    let asked = read(r#","keepalive":{"userTimeout":true,"time":60,"retries":3}"#).unwrap();
+    assert!(asked.user_timeout);
+    assert_eq!(asked.time, Duration::from_secs(60));
+    assert!(read(r#","keepalive":{"enabled":false,"userTimeout":true}"#).is_none());
+}
+
+#[test]
+fn names_are_resolved_as_the_system_does_unless_told_otherwise() {
+    let read = |extra: &str| {
+        Settings::parse(format!("{{{WORKLOAD}{extra}}}").as_bytes())
+            .unwrap()
+            .resolver
+    };
+    let usual = read("");
+    assert_eq!(usual.config.to_str(), Some("/etc/resolv.conf"));
+    assert!(usual.servers.is_empty());
+    let told = read(r#","resolver":{"servers":["127.0.0.1:5353"]}"#);
+    assert_eq!(told.servers, ["127.0.0.1:5353".parse().unwrap()]);
+}
+
+#[test]
 fn a_wrong_setting_is_named() {
     for (extra, part) in [
         (r#""worker":1"#, "unknown field `worker`"),

@@ -124,22 +124,10 @@ impl Labels<'_> {
 
     /// The set that takes the place of all those for which there is no room.
     pub(super) fn overflow(reporter: Reporter, security_policy: SecurityPolicy) -> Labels<'static> {
-        let side = SideLabels {
-            workload: OVERFLOW,
-            canonical_service: OVERFLOW,
-            canonical_revision: OVERFLOW,
-            namespace: OVERFLOW,
-            principal: OVERFLOW,
-            app: OVERFLOW,
-            version: OVERFLOW,
-            cluster: OVERFLOW,
-            region: OVERFLOW,
-            zone: OVERFLOW,
-        };
         Labels {
             reporter,
-            source: side,
-            destination: side,
+            source: OVERFLOWING,
+            destination: OVERFLOWING,
             service: ServiceLabels {
                 hostname: OVERFLOW,
                 namespace: OVERFLOW,
@@ -148,6 +136,14 @@ impl Labels<'_> {
             security_policy,
         }
     }
+}
+
+/// Those of a name that was resolved for a workload.
+pub(super) fn of_resolution(source: &SideLabels<'_>, hostname: &str) -> String {
+    let mut text = String::with_capacity(TYPICAL_TEXT);
+    push_workload(&mut text, &SOURCE, source);
+    push(&mut text, "hostname", hostname, MAX_VALUE);
+    text
 }
 
 /// Rendered labels with a gap where the flag belongs.
@@ -247,7 +243,21 @@ const DESTINATION: [&str; 8] = [
 ];
 
 const UNKNOWN: &str = "unknown";
-const OVERFLOW: &str = "overflow";
+pub(super) const OVERFLOW: &str = "overflow";
+
+/// Anybody for whom there is no room.
+pub(super) const OVERFLOWING: SideLabels<'static> = SideLabels {
+    workload: OVERFLOW,
+    canonical_service: OVERFLOW,
+    canonical_revision: OVERFLOW,
+    namespace: OVERFLOW,
+    principal: OVERFLOW,
+    app: OVERFLOW,
+    version: OVERFLOW,
+    cluster: OVERFLOW,
+    region: OVERFLOW,
+    zone: OVERFLOW,
+};
 
 /// A DNS name has 253 characters, all other honest values have less. Longer ones come from a peer that means
 /// harm; cut, they still tell which peer (spec/reliability.md U9).

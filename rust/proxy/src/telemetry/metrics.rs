@@ -10,7 +10,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::labels::SideLabels;
 use super::log::Losses;
+use super::on_demand::OnDemand;
 use super::recorder::{Gauge, Hands, Recorder};
 use super::traffic::Traffic;
 
@@ -29,6 +31,7 @@ pub struct Metrics {
     handshakes: [[AtomicU64; Handshake::ALL.len()]; 2],
     refusals: Mutex<BTreeMap<(Side, &'static str), u64>>,
     unknown_policies: AtomicU64,
+    on_demand: OnDemand,
 }
 
 /// Which way the traffic of a tunnel goes.
@@ -63,6 +66,7 @@ impl Metrics {
             handshakes: Default::default(),
             refusals: Mutex::default(),
             unknown_policies: AtomicU64::new(0),
+            on_demand: OnDemand::default(),
         }
     }
 
@@ -87,6 +91,11 @@ impl Metrics {
     /// A connection was decided upon without a policy that its workload names and nobody knows.
     pub fn unknown_policy(&self) {
         self.unknown_policies.fetch_add(1, Relaxed);
+    }
+
+    /// A destination's name that had to be resolved for a connection of `source`.
+    pub fn resolved_on_demand(&self, source: &SideLabels<'_>, hostname: &str) {
+        self.on_demand.count(source, hostname);
     }
 
     /// The end of a TLS handshake.

@@ -9,6 +9,7 @@ mod flag;
 mod labels;
 pub mod log;
 pub mod metrics;
+mod on_demand;
 mod process;
 pub mod readiness;
 mod recorder;

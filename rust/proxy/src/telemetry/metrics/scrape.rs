@@ -33,6 +33,7 @@ impl Scrape {
         metrics.show_build(&mut head);
         let totals = metrics.traffic.totals();
         metrics.show_sockets(&mut tail);
+        metrics.show_on_demand(&mut tail);
         metrics.show_ours(&mut tail);
         metrics.show_losses(&mut tail);
         tail.end();
@@ -169,6 +170,18 @@ impl Metrics {
             Kind::Gauge,
             samples,
         );
+    }
+
+    fn show_on_demand(&self, text: &mut Exposition) {
+        let totals = self.on_demand.totals();
+        if totals.is_empty() {
+            return;
+        }
+        let help = "The total number of requests that used on-demand DNS (unstable).";
+        text.family("istio_on_demand_dns", help, Kind::Counter);
+        for (labels, count) in totals {
+            text.rendered("istio_on_demand_dns_total", (&labels, ""), "", count);
+        }
     }
 
     fn show_ours(&self, text: &mut Exposition) {
