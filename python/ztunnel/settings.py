@@ -135,6 +135,8 @@ class NodeSettings:
     tls: tuple[tuple[str, Json], ...] = ()
     """`records`, `aead`, `keyUpdateAfter`: how TLS records are made once a handshake is over."""
     keepalive: tuple[tuple[str, Json], ...] = ()
+    resolver: tuple[tuple[str, Json], ...] = ()
+    """`config`, `servers`: who resolves the names of workloads that have no address."""
 
     def to_native(self, service_account: str) -> bytes:
         """The settings as the data plane takes them: JSON, in which unknown fields are an error."""
@@ -178,6 +180,7 @@ class NodeSettings:
             ("http2", self.http2),
             ("tls", self.tls),
             ("keepalive", self.keepalive),
+            ("resolver", self.resolver),
         ):
             if group:
                 settings[name] = dict(group)
@@ -236,8 +239,14 @@ def read_node(node: Node, report: Report, *, base: Path) -> NodeSettings | None:
         deadlines=tuple(value.get("deadlines", {}).items()),
         http2=tuple(value.get("http2", {}).items()),
         tls=tuple(value.get("tls", {}).items()),
+        resolver=_resolver(value.get("resolver", {}), base),
         **optional,
     )
+
+
+def _resolver(value: dict[str, Any], base: Path) -> tuple[tuple[str, Json], ...]:
+    """As it stands there, but for the file, which is relative to `base`."""
+    return tuple((key, str(base / it) if key == "config" else it) for key, it in value.items())
 
 
 def _no_address_twice(value: dict[str, Any], node: Node, report: Report) -> None:
@@ -293,6 +302,7 @@ _DEADLINES = (
     "preface",
     "dial",
     "connect",
+    "resolve",
     "socks",
     "headers",
     "credential",
@@ -384,4 +394,6 @@ _NODE = struct(
             Field("keyUpdateAfter", integer(64 * 1024, 2**40, "a number of bytes")),
         ),
     ),
+    # A file in the form of resolv.conf(5), and name servers to ask instead of its own.
+    Field("resolver", struct(Field("config", _path), Field("servers", list_of(_address)))),
 )

@@ -111,7 +111,7 @@ class Mesh:
         )
         return address
 
-    def service(self, name: str, ports: Mapping[int, int], workload: str) -> str:
+    def service(self, name: str, ports: Mapping[int, int], workload: str, **more: object) -> str:
         """Add a service in front of one workload: service port to workload port. Gives its name."""
         hostname = f"{name}.default.svc.cluster.local"
         vip, ports = self.address(), dict(ports)
@@ -122,6 +122,7 @@ class Mesh:
                 "hostname": hostname,
                 "vips": [f"/{vip}"],
                 "ports": ports,
+                **more,
             }
         )
         of_workload = self.edit(workload).setdefault("services", {})

@@ -85,6 +85,7 @@ pool: {maxStreams: 10, idle: 1m}
 deadlines: {handshake: 500ms, pingTimeout: 20s}
 http2: {streamWindow: 65535, frameSize: 16384}
 tls: {records: rustls, aead: aws-lc, keyUpdateAfter: 4194304}
+resolver: {config: resolv.conf, servers: ["127.0.0.1:5353"]}
 """)
     assert settings.mesh == Path("/abs/mesh.yaml")
     assert settings.drain == 90
@@ -111,6 +112,7 @@ tls: {records: rustls, aead: aws-lc, keyUpdateAfter: 4194304}
     assert native["deadlines"] == {"handshake": 0.5, "pingTimeout": 20.0}
     assert native["http2"] == {"streamWindow": 65535, "frameSize": 16384}
     assert native["tls"] == {"records": "rustls", "aead": "aws-lc", "keyUpdateAfter": 4194304}
+    assert native["resolver"] == {"config": "/etc/mesh/resolv.conf", "servers": ["127.0.0.1:5353"]}
 
 
 def with_(fields: str) -> str:
@@ -143,6 +145,7 @@ WRONG = [
     (with_("tls: {records: openssl}"), 'node.tls.records: not one of in_place, rustls: "openssl"'),
     (with_("tls: {aead: awslc}"), 'node.tls.aead: not one of auto, aws-lc, ring: "awslc"; did you mean "aws-lc"?'),
     (with_("tls: {keyUpdateAfter: 1000}"), "node.tls.keyUpdateAfter: not a number of bytes (65536-1099511627776): 1000"),
+    (with_("resolver: {servers: [localhost]}"), 'node.resolver.servers[0]: not an address with a port, such as'),
     ("{workload: n/w, ca: {directory: ca, leafLifetime: 1s}}", "node.ca.leafLifetime: not between 2 s and"),
     ("{workload: n/w, ca: {directory: ca, trustDomain: A}}", "node.ca.trustDomain: not a trust domain"),
 ]  # fmt: skip
