@@ -6,7 +6,6 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use mesh::identity::Identity;
-use mesh::route::InboundRoute;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -33,21 +32,14 @@ impl Delivery {
         Self { to, from: kept }
     }
 
-    /// A request that came through a tunnel. An application that believes headers is reached on the loopback address, if
-    /// that is wanted: there nobody but us can come from (spec/reliability.md T24).
-    pub(crate) fn of_request(route: &InboundRoute, kept: Option<IpAddr>, loopback: bool) -> Self {
-        let to = route.destination;
-        if route.header.is_none() || !loopback {
-            return Self::straight(to, kept);
-        }
+    /// To an application that believes headers: on the loopback address, from which nobody comes but who is in the pod
+    /// already (spec/reliability.md T24).
+    pub(crate) fn on_loopback(to: SocketAddr) -> Self {
         let ip = match to.ip() {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
             IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
         };
-        Self {
-            to: SocketAddr::new(ip, to.port()),
-            from: Some(ip),
-        }
+        Self::straight(SocketAddr::new(ip, to.port()), Some(ip))
     }
 
     /// Connects to the application.

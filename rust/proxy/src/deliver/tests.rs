@@ -1,87 +1,55 @@
+use std::net::TcpListener;
+
 use super::*;
 use mesh::route::Candidates;
 
-fn route(destination: &str, header: Option<&str>) -> InboundRoute {
-    InboundRoute {
-        destination: destination.parse().unwrap(),
-        header: header.map(|header| header.parse().unwrap()),
-        candidates: Candidates::default(),
+#[test]
+fn the_loopback_address_is_of_the_workloads_family() {
+    for (to, expected) in [
+        ("10.0.0.1:15088", "127.0.0.1:15088"),
+        ("[fd00::1]:15088", "[::1]:15088"),
+        ("127.0.0.9:1", "127.0.0.1:1"),
+    ] {
+        let delivery = Delivery::on_loopback(to.parse().unwrap());
+        let to: SocketAddr = expected.parse().unwrap();
+        let from = Some(to.ip());
+        assert_eq!(delivery, Delivery { to, from });
     }
 }
 
-#[test]
-fn only_who_takes_headers_is_reached_on_the_loopback_address() {
-    let client: IpAddr = "10.0.0.9".parse().unwrap();
-    let v6: IpAddr = "fd00::9".parse().unwrap();
-    for (destination, header, kept, loopback, to, from) in [
-        (
-            "10.0.0.1:80",
-            None,
-            Some(client),
-            true,
-            "10.0.0.1:80",
-            Some("10.0.0.9"),
-        ),
-        ("10.0.0.1:80", None, None, true, "10.0.0.1:80", None),
-        (
-            "10.0.0.1:15088",
-            Some("10.9.9.9:80"),
-            Some(client),
-            true,
-            "127.0.0.1:15088",
-            Some("127.0.0.1"),
-        ),
-        (
-            "10.0.0.1:15088",
-            Some("10.9.9.9:80"),
-            None,
-            true,
-            "127.0.0.1:15088",
-            Some("127.0.0.1"),
-        ),
-        // The family is the workload's, not that of what was asked for.
-        (
-            "10.0.0.1:15088",
-            Some("[fd00::5]:80"),
-            Some(client),
-            true,
-            "127.0.0.1:15088",
-            Some("127.0.0.1"),
-        ),
-        (
-            "[fd00::1]:15088",
-            Some("[fd00::5]:80"),
-            Some(v6),
-            true,
-            "[::1]:15088",
-            Some("::1"),
-        ),
-        // Switched off, it is delivered like everything else.
-        (
-            "10.0.0.1:15088",
-            Some("10.9.9.9:80"),
-            Some(client),
-            false,
-            "10.0.0.1:15088",
-            Some("10.0.0.9"),
-        ),
-        (
-            "10.0.0.1:15088",
-            Some("10.9.9.9:80"),
-            None,
-            false,
-            "10.0.0.1:15088",
-            None,
-        ),
-    ] {
-        let delivery = Delivery::of_request(&route(destination, header), kept, loopback);
-        let expected = Delivery {
-            to: to.parse().unwrap(),
-            from: from.map(|from: &str| from.parse().unwrap()),
-        };
-        assert_eq!(
-            delivery, expected,
-            "{destination} {header:?} {kept:?} {loopback}"
-        );
-    }
+#[tokio::test]
+async fn a_header_is_written_whole_into_a_socket_that_takes_it_in_pieces() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    // The kernel makes some 5 KB of it.
+    socket.set_send_buffer_size(1).unwrap();
+    socket
+        .connect(&listener.local_addr().unwrap().into())
+        .unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let socket = TcpStream::from_std(socket.into()).unwrap();
+    let (mut peer, _) = listener.accept().unwrap();
+    let sent: Vec<u8> = (0..4_000_000_u32).map(|n| n.to_be_bytes()[2]).collect();
+    let expected = sent.clone();
+    let reader = std::thread::spawn(move || {
+        let mut got = Vec::new();
+        std::io::Read::read_to_end(&mut peer, &mut got).unwrap();
+        got
+    });
+    write(&socket, &sent).await.unwrap();
+    drop(socket);
+    assert!(reader.join().unwrap() == expected);
+}
+
+#[tokio::test]
+async fn an_application_that_is_gone_is_an_error() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let socket = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let (peer, _) = listener.accept().unwrap();
+    sys::abort_on_close(&peer).unwrap();
+    drop(peer);
+    let error = write(&socket, &[0; 64]).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 }

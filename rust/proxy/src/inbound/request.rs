@@ -124,9 +124,7 @@ impl Request {
         if let Err(error) = permit(shared, &workload, &facts) {
             return Err(Refusal::late(Some(401), error, record));
         }
-        let kept = self.peer.transparent.then(|| self.peer.address.ip());
-        let loopback = shared.settings.localhost_app_tunnel;
-        let delivery = Delivery::of_request(&next, kept, loopback);
+        let delivery = self.delivery(&next);
         let application = match self.unless_stopped(delivery.dial(shared)).await {
             Ok(application) => application,
             Err(error) => {
@@ -272,6 +270,15 @@ impl Request {
             destination: next.destination,
             identity: self.identity(),
         }
+    }
+
+    fn delivery(&self, next: &InboundRoute) -> Delivery {
+        let peer = &self.peer;
+        if next.header.is_some() && peer.worker.shared.settings.localhost_app_tunnel {
+            return Delivery::on_loopback(next.destination);
+        }
+        let kept = peer.transparent.then(|| peer.address.ip());
+        Delivery::straight(next.destination, kept)
     }
 
     fn accept(&self, record: &ConnectionRecord) {
