@@ -45,11 +45,6 @@ class PodMesh(Mesh):
         """The next service's."""
         return f"{SERVICES}.{next(self._vips)}"
 
-    def vip(self, hostname: str) -> str:
-        """The address of a service."""
-        service = next(s for s in self._services if s["hostname"] == hostname)
-        return str(service["vips"][0]).removeprefix("/")
-
     def policy(self, name: str, action: str, *matches: dict[str, Any]) -> dict[str, Any]:
         """A policy for the whole mesh that says one thing: any of these."""
         return {

@@ -61,18 +61,27 @@ class Wire:
         return cls(*await asyncio.open_connection(*address))
 
     @classmethod
-    async def dial(cls, address: tuple[str, int], context: ssl.SSLContext) -> Self:
-        """TCP and TLS as a client; raises `Ended` if the other side ends it in the handshake."""
+    async def dial(
+        cls, address: tuple[str, int], context: ssl.SSLContext, *, source: str | None = None
+    ) -> Self:
+        """TCP and TLS as a client, from an address if it matters; raises `Ended` if the other side ends it in the
+        handshake.
+        """
+        local = (source, 0) if source else None
         with _endings():
             async with asyncio.timeout(DEADLINE):
                 return cls(
-                    *await asyncio.open_connection(*address, ssl=context, server_hostname="")
+                    *await asyncio.open_connection(
+                        *address, ssl=context, server_hostname="", local_addr=local
+                    )
                 )
 
     @classmethod
-    async def meet(cls, address: tuple[str, int], context: ssl.SSLContext) -> Self:
+    async def meet(
+        cls, address: tuple[str, int], context: ssl.SSLContext, *, source: str | None = None
+    ) -> Self:
         """Dials and says hello in HTTP/2."""
-        wire = await cls.dial(address, context)
+        wire = await cls.dial(address, context, source=source)
         await wire.greet(PREFACE)
         return wire
 
@@ -158,14 +167,18 @@ class Wire:
 
     async def status(self, stream: int) -> int:
         """The status of the answer on a stream; 0 if it was reset."""
+        return int(dict(await self.answer(stream)).get(b":status", 0))
+
+    async def answer(self, stream: int) -> list[tuple[bytes, bytes]]:
+        """The fields of the answer on a stream; none if it was reset."""
         frame = await self.until(
             lambda frame: (
                 frame.stream_id == stream and isinstance(frame, (HeadersFrame, RstStreamFrame))
             )
         )
         if not isinstance(frame, HeadersFrame):
-            return 0
-        return int(dict(self.decoder.decode(frame.data, raw=True))[b":status"])
+            return []
+        return [(name, value) for name, value in self.decoder.decode(frame.data, raw=True)]
 
     async def data(self, stream: int, size: int) -> bytes:
         """So many bytes of a stream."""

@@ -129,6 +129,14 @@ class Mesh:
         of_workload[f"default/{hostname}"] = ports
         return hostname
 
+    def vip(self, hostname: str) -> str:
+        """The address of a service."""
+        return str(self.edit_service(hostname)["vips"][0]).removeprefix("/")
+
+    def edit_service(self, hostname: str) -> Fields:
+        """The service's entry, for changing it; `write` tells the nodes."""
+        return next(s for s in self._services if s["hostname"] == hostname)
+
     def edit(self, name: str) -> Fields:
         """The workload's entry, for changing it; `write` tells the nodes."""
         return next(w for w in self._workloads if w["name"] == name)
