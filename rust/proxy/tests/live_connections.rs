@@ -1,0 +1,229 @@
+//! Two data planes with connections between them: what operators are shown of these, and what a change of policy leaves.
+#![expect(
+    clippy::unwrap_used,
+    reason = "what fails ends the test with the place"
+)]
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mesh::decode::{Resource, TYPE_AUTHORIZATION, TYPE_SERVICE, TYPE_WORKLOAD};
+use mesh::identity::Identity;
+use proxy::DataPlane;
+use proxy::settings::Settings;
+use proxy::tls::{PrivateKey, WorkloadCertificate};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    SanType,
+};
+use serde_json::{Value, json};
+
+/// For everything that should happen at once.
+const PATIENCE: Duration = Duration::from_secs(30);
+const HOST: &str = "web.default.svc.cluster.local";
+
+#[test]
+fn both_ends_show_a_connection_while_it_lives() {
+    let nodes = Nodes::start();
+    let connection = nodes.connect();
+    let source = connection.local_addr().unwrap().to_string();
+    let ours = connections(&nodes.client, "client");
+    assert_eq!(
+        ours["outbound"],
+        json!([{
+            "src": source, "originalDst": format!("{HOST}:80"),
+            "actualDst": nodes.inbound.to_string(), "protocol": "HBONE",
+        }])
+    );
+    assert_eq!(ours["inbound"], json!([]));
+    let theirs = connections(&nodes.server, "web");
+    let tunnel = theirs["inbound"][0]["src"].clone();
+    assert!(tunnel.as_str().unwrap().starts_with("127.0.0.1:"));
+    assert_eq!(
+        theirs["inbound"],
+        json!([{
+            "src": tunnel, "originalDst": HOST,
+            "actualDst": nodes.application.to_string(), "protocol": "HBONE",
+        }])
+    );
+    assert_eq!(theirs["outbound"], json!([]));
+    drop(connection);
+    eventually("both have forgotten it", || {
+        [(&nodes.client, "client"), (&nodes.server, "web")]
+            .iter()
+            .all(|(node, uid)| connections(node, uid) == Value::Null)
+    });
+}
+
+#[test]
+fn a_change_of_policy_ends_every_connection_of_every_worker() {
+    let nodes = Nodes::start();
+    let mut held: Vec<_> = (0..200).map(|_| nodes.connect()).collect();
+    let outbound = |node| connections(node, "client")["outbound"].clone();
+    assert_eq!(
+        outbound(&nodes.client).as_array().unwrap().len(),
+        held.len()
+    );
+    let policy = json!({
+        "name": "strangers", "namespace": "default", "scope": "Namespace", "action": "Deny", "dryRun": false,
+        "rules": [[[{"principals": [{"Exact": "cluster.local/ns/default/sa/client"}]}]]],
+    });
+    let policy = policy.to_string();
+    let resource = resource(TYPE_AUTHORIZATION, "default/strangers", &policy);
+    assert_eq!(nodes.server.apply(&[resource], &[]), []);
+    for connection in &mut held {
+        let end = connection.read(&mut [0]).unwrap_err();
+        assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+    }
+    eventually("nobody is left", || {
+        connections(&nodes.server, "web") == Value::Null
+    });
+}
+
+/// One workload's, at a node whose workers all answer.
+fn connections(node: &DataPlane, uid: &str) -> Value {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut answer: Value = serde_json::from_slice(&node.connections()).unwrap();
+        assert_eq!(answer["leftOff"], 0);
+        if answer["silentWorkers"] == json!([]) {
+            return answer["workloads"][uid].take();
+        }
+        assert!(Instant::now() < deadline, "no answer: {answer}");
+    }
+}
+
+fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        thread::yield_now();
+    }
+}
+
+/// A client's node, a server's, and an echo behind it.
+struct Nodes {
+    client: DataPlane,
+    server: DataPlane,
+    way_in: SocketAddr,
+    inbound: SocketAddr,
+    application: SocketAddr,
+}
+
+impl Nodes {
+    fn start() -> Self {
+        let application = echo();
+        let authority = authority();
+        let server = node(&authority, "web", &json!({"inbound": "127.0.0.2:0"}), 15008);
+        let inbound = server.start().unwrap()["inbound"];
+        let listeners = json!({"forwards": [
+            {"listen": "127.0.0.1:0", "target": format!("{HOST}:80")}]});
+        let client = node(&authority, "client", &listeners, inbound.port());
+        let way_in = client.start().unwrap()["forwards[0]"];
+        for node in [&client, &server] {
+            apply(node, application.port());
+            node.mark_synced();
+        }
+        Self {
+            client,
+            server,
+            way_in,
+            inbound,
+            application,
+        }
+    }
+
+    /// A connection that has carried a byte there and back.
+    fn connect(&self) -> TcpStream {
+        let mut stream = TcpStream::connect_timeout(&self.way_in, PATIENCE).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"?").unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+        stream
+    }
+}
+
+fn echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.2:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            thread::spawn(move || {
+                let mut back = stream.try_clone().unwrap();
+                // However it ends.
+                let _ = std::io::copy(&mut stream, &mut back);
+            });
+        }
+    });
+    address
+}
+
+fn node(
+    authority: &CertifiedIssuer<'static, KeyPair>,
+    name: &str,
+    listeners: &Value,
+    hbone_port: u16,
+) -> DataPlane {
+    let settings = json!({
+        "workers": 2, "hbonePort": hbone_port, "listeners": listeners, "logLevel": "error",
+        "workload": {"name": name, "namespace": "default", "serviceAccount": name},
+        "accessLog": {"format": "off"}, "originalSource": false,
+    });
+    let node = DataPlane::new(Settings::parse(settings.to_string().as_bytes()).unwrap()).unwrap();
+    node.install(certificate(authority, name));
+    node
+}
+
+fn apply(node: &DataPlane, port: u16) {
+    let pod = |name: &str, address: &str, services: Value| {
+        json!({"uid": name, "name": name, "namespace": "default", "serviceAccount": name,
+            "workloadIps": [address], "protocol": "HBONE", "services": services})
+        .to_string()
+    };
+    let key = format!("default/{HOST}");
+    let client = pod("client", "127.0.0.1", json!({}));
+    let web = pod("web", "127.0.0.2", json!({&key: {"80": port}}));
+    let service = json!({"name": "web", "namespace": "default", "ports": {"80": port},
+        "hostname": HOST, "vips": ["/127.10.0.1"]});
+    let service = service.to_string();
+    let resources = [
+        resource(TYPE_WORKLOAD, "client", &client),
+        resource(TYPE_WORKLOAD, "web", &web),
+        resource(TYPE_SERVICE, &key, &service),
+    ];
+    assert_eq!(node.apply(&resources, &[]), []);
+}
+
+fn resource<'a>(type_url: &'a str, name: &'a str, value: &'a str) -> Resource<'a> {
+    Resource {
+        type_url,
+        name,
+        value: value.as_bytes(),
+    }
+}
+
+fn authority() -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+fn certificate(
+    authority: &CertifiedIssuer<'static, KeyPair>,
+    account: &str,
+) -> WorkloadCertificate {
+    let identity = Identity::new("cluster.local", "default", account).unwrap();
+    let name = identity.to_string();
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = vec![SanType::URI(name.as_str().try_into().unwrap())];
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
+    let key = PrivateKey::generate().unwrap();
+    let chain = params.signed_by(&key, authority).unwrap().pem();
+    WorkloadCertificate::new(identity, &key, chain.as_bytes(), authority.pem().as_bytes()).unwrap()
+}
