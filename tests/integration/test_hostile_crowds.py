@@ -15,12 +15,13 @@ import pytest
 from hyperframe.frame import DataFrame, WindowUpdateFrame
 
 from tests.support.certs import client_hello
-from tests.support.hbone_peer import Wire, connect, listening, raw_frame
-from tests.support.lab import PORT, Lab, Neighbour
+from tests.support.hbone_peer import Ended, Wire, connect, listening, raw_frame
+from tests.support.lab import DEADLINE, PORT, Lab, Neighbour, round_trip
 from tests.support.nodes import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.asyncio
 
@@ -30,6 +31,8 @@ MIB = 1024 * 1024
 HELD = 3.0
 SLACK = 2.0
 UNDISTURBED = 2.0
+# Handshakes at once from one address, for each worker.
+SHARE = 256
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +77,34 @@ async def test_four_hundred_who_stop_half_way_are_all_gone_after_the_deadline(la
     )
     assert lab.node.resident() - memory < 16 * MIB
     await lab.assert_good_tunnels_pass()
+
+
+async def test_who_says_nothing_at_the_door_takes_a_share_of_it_and_no_more(tmp_path: Path) -> None:
+    with Lab(tmp_path, network=NETWORK, workers=1, deadlines={"handshake": "60s"}) as lab:
+        source, lines = lab.mesh.address(), len(lab.node.access)
+
+        async def knock() -> Wire:
+            local = (source, 0)
+            return Wire(*await asyncio.open_connection(*lab.inbound, local_addr=local))
+
+        crowd = [await knock() for _ in range(SHARE)]
+        async with await knock() as one_too_many:
+            assert await one_too_many.rest() == b""
+        said = f"too many handshakes from this address on this worker: {SHARE}"
+        await lab.logged(lines, message="connection failed", error=said)
+        assert await lab.refused("inbound", "overload") == 1
+        await lab.assert_good_tunnels_pass()
+        for wire in crowd:
+            await wire.close()
+        async with asyncio.timeout(DEADLINE), lab.application():
+            while True:
+                try:
+                    wire = await Wire.meet(lab.inbound, lab.as_client(), source=source)
+                except Ended:
+                    continue  # not all of them are gone yet
+                break
+            async with wire:
+                await round_trip(wire, await wire.connect(lab.authority_of_web))
 
 
 async def test_two_thousand_who_speak_no_tls_leave_nothing_behind(lab: Lab) -> None:

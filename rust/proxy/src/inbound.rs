@@ -10,6 +10,7 @@ use std::rc::Rc;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
+use crate::doors::Guest;
 use crate::error::{Error, Side, Stage};
 use crate::sys;
 use crate::telemetry::Reporter;
@@ -52,9 +53,13 @@ pub(crate) async fn serve(
         local: sys::canonical(local),
         transparent,
     });
+    let guest = match worker.doors.enter(peer.address.ip()) {
+        Err(crowded) => return peer.deny(&overload(crowded.to_string())),
+        Ok(guest) => guest,
+    };
     match peer.session().await {
         Err(error) => peer.deny(&error),
-        Ok(session) => peer.tunnel(socket, session).await,
+        Ok(session) => peer.tunnel(socket, session, guest).await,
     }
 }
 
@@ -73,12 +78,17 @@ fn refusal(end: &TunnelEnd, established: bool) -> Option<Error> {
     Some(Error::new(stage, Side::Downstream, reason, end.to_string()))
 }
 
+fn overload(text: String) -> Error {
+    Error::new(Stage::Tunnel, Side::Local, "overload", text)
+}
+
 impl Peer {
     /// Our side of the handshake: the local workload's certificate as it is now.
     async fn session(&self) -> Result<Session, Error> {
         if self.worker.tunnels.len() >= MAX_TUNNELS {
-            let text = format!("too many tunnels on this worker: {MAX_TUNNELS}");
-            return Err(Error::new(Stage::Tunnel, Side::Local, "overload", text));
+            return Err(overload(format!(
+                "too many tunnels on this worker: {MAX_TUNNELS}"
+            )));
         }
         let workload = self.worker.local_workload().await?;
         let certificate = self.worker.certificate(&workload.identity()).await?;
@@ -88,7 +98,7 @@ impl Peer {
         })
     }
 
-    async fn tunnel(self: &Rc<Self>, socket: TcpStream, session: Session) {
+    async fn tunnel(self: &Rc<Self>, socket: TcpStream, session: Session, guest: Guest) {
         let shared = &self.worker.shared;
         let _open = shared.metrics.tunnel(metrics::Side::Inbound);
         let serving = Serving {
@@ -106,7 +116,9 @@ impl Peer {
                 self.deny(&error);
             }
         };
-        serving.serve(socket, session, on_request, on_end).await;
+        serving
+            .serve(socket, session, guest, on_request, on_end)
+            .await;
     }
 
     fn deny(&self, error: &Error) {

@@ -18,6 +18,7 @@ pub mod control;
 pub mod data_plane;
 mod deliver;
 mod dns;
+mod doors;
 mod error;
 mod inbound;
 mod outbound;

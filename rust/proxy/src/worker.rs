@@ -22,6 +22,7 @@ use crate::capture::listener::accept;
 use crate::connections::{ConnectionTable, Cut, Inquiry};
 use crate::control::{Event, Phase};
 use crate::dns::Resolver;
+use crate::doors::Doors;
 use crate::error::{Error, Side, Stage};
 use crate::pairs::{Pairs, labels_of};
 use crate::random::Random;
@@ -74,6 +75,7 @@ pub(crate) struct Worker {
     pub(crate) recorder: Rc<Recorder>,
     pub(crate) random: Random,
     resolver: Rc<Resolver>,
+    pub(crate) doors: Rc<Doors>,
     /// For what peers send during a handshake, on either side.
     pub(crate) handshakes: Rc<Turns>,
     tasks: RefCell<Vec<JoinHandle<()>>>,
@@ -123,6 +125,7 @@ impl Worker {
             connections: Rc::default(),
             random: Random::new(),
             resolver: Rc::new(shared.resolver()),
+            doors: Rc::default(),
             handshakes,
             tasks: RefCell::default(),
             shared,

@@ -141,7 +141,7 @@ async fn tunnelled(
         let tell = |_: &_, _| {
             let _ = gone.send(());
         };
-        serving.serve(socket, session, handle, tell).await;
+        serving.serve(socket, session, (), handle, tell).await;
     });
     let own = world.authority.certificate(CLIENT);
     let pool = world.pool(10, Duration::from_secs(10));

@@ -24,11 +24,13 @@ pub(crate) struct Serving<'s> {
 }
 
 impl Serving<'_> {
-    /// Serves one accepted connection until it ends. `on_end` hears the reason and whether TLS had stood.
+    /// Serves one accepted connection until it ends. `door` is dropped as soon as TLS stands or has failed; `on_end` hears
+    /// the reason and whether TLS had stood.
     pub(crate) async fn serve(
         self,
         socket: TcpStream,
         session: Session,
+        door: impl Sized,
         on_request: impl Fn(TunnelStream, Request),
         on_end: impl FnOnce(&TunnelEnd, bool),
     ) {
@@ -39,6 +41,7 @@ impl Serving<'_> {
         }
         let count = async {
             let outcome = tunnel.established().await;
+            drop(door);
             self.metrics
                 .handshake(Side::Inbound, handshake_result(&outcome));
         };

@@ -122,7 +122,7 @@ impl World {
                         let _ = report.send((end.to_string(), established));
                     };
                     let handle = |stream, request: Request| handle(stream, &request);
-                    serving.serve(socket, session, handle, on_end).await;
+                    serving.serve(socket, session, (), handle, on_end).await;
                 });
             }
         });
