@@ -5,6 +5,8 @@
 
 mod answer;
 mod body;
+mod compress;
+mod encoding;
 mod server;
 
 use std::io;

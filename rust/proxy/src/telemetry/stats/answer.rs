@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, VARY};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::Semaphore;
 
 use super::body::Body;
+use super::compress::Compressor;
+use super::encoding::Encoding;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::readiness::Readiness;
 
@@ -24,15 +26,25 @@ pub(super) async fn metrics<B>(
     } else {
         PLAIN_UTF8
     };
+    let encoding = Encoding::negotiate(request.headers());
     let Ok(turn) = turns.acquire_owned().await else {
         return status(StatusCode::SERVICE_UNAVAILABLE);
     };
     let metrics = Arc::clone(metrics);
     // On another thread: adding up a large node's counters must not keep a probe on this one waiting.
-    match tokio::task::spawn_blocking(move || metrics.scrape()).await {
-        Ok(scrape) => text(StatusCode::OK, kind, Body::scrape(scrape, turn)),
-        Err(_) => status(StatusCode::INTERNAL_SERVER_ERROR),
+    let Ok(scrape) = tokio::task::spawn_blocking(move || metrics.scrape()).await else {
+        return status(StatusCode::INTERNAL_SERVER_ERROR);
+    };
+    let Ok(compressor) = encoding.map(Compressor::new).transpose() else {
+        return status(StatusCode::INTERNAL_SERVER_ERROR);
+    };
+    let mut response = text(StatusCode::OK, kind, Body::scrape(scrape, turn, compressor));
+    let headers = response.headers_mut();
+    headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    if let Some(encoding) = encoding {
+        headers.insert(CONTENT_ENCODING, encoding.header());
     }
+    response
 }
 
 /// `/healthz/ready`, GET only.

@@ -226,6 +226,74 @@ fn a_large_exposition_arrives_whole() {
     );
 }
 
+/// What a body in chunks holds.
+fn chunks(mut body: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    loop {
+        let end = body.windows(2).position(|two| two == b"\r\n").unwrap();
+        let size = std::str::from_utf8(&body[..end]).unwrap();
+        let size = usize::from_str_radix(size, 16).unwrap();
+        if size == 0 {
+            return whole;
+        }
+        let piece = &body[end + 2..];
+        whole.extend_from_slice(&piece[..size]);
+        body = &piece[size + 2..];
+    }
+}
+
+#[test]
+fn every_encoding_gives_the_same_text() {
+    use encoding::Encoding;
+    let server = Server::start(Heartbeats::new(0));
+    let recorder = server.state.metrics.recorder();
+    // Some pieces of text.
+    for number in 0..200 {
+        let workload = &format!("workload-{number}");
+        let mut labels = crate::telemetry::Labels::nobody();
+        labels.source.workload = workload;
+        let connections = recorder.connections(&labels);
+        connections.open();
+        connections.close(crate::telemetry::ResponseFlag::None);
+    }
+    // Descriptors and memory differ from scrape to scrape.
+    let counted = |text: &str| {
+        let lines = text.lines().filter(|line| line.starts_with("istio_"));
+        lines.map(ToOwned::to_owned).collect::<Vec<_>>()
+    };
+    let plain = ask(server.metrics, &request("GET /metrics"));
+    let plain = counted(plain.split_once("\r\n\r\n").unwrap().1);
+    assert!(plain.len() > 800);
+    for (wish, encoding) in [
+        ("gzip", Encoding::Gzip),
+        ("deflate", Encoding::Deflate),
+        ("br", Encoding::Brotli),
+        ("zstd", Encoding::Zstd),
+    ] {
+        let mut stream = connect(server.metrics);
+        let request = format!(
+            "GET /stats/prometheus HTTP/1.1\r\nhost: x\r\naccept-encoding: {wish}\r\nconnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer
+            .windows(4)
+            .position(|four| four == b"\r\n\r\n")
+            .unwrap();
+        let head = std::str::from_utf8(&answer[..end]).unwrap();
+        assert!(
+            head.contains(&format!("\r\ncontent-encoding: {wish}")),
+            "{head}"
+        );
+        assert!(head.contains("\r\nvary: accept-encoding"), "{head}");
+        let body = compress::tests::decompressed(encoding, &chunks(&answer[end + 4..]));
+        let text = String::from_utf8(body).unwrap();
+        assert_eq!(counted(&text), plain, "{wish}");
+        assert!(text.ends_with("# EOF\n"), "{wish}");
+    }
+}
+
 #[test]
 fn headers_have_a_size_and_a_time() {
     let server = Server::start(Heartbeats::new(0));
