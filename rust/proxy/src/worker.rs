@@ -92,6 +92,7 @@ pub(crate) fn run(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let _shown = shared.metrics.runtime(id, runtime.metrics());
     let local = LocalSet::new();
     let worker = Rc::new(Worker::new(shared));
     local.block_on(&runtime, worker.live(id, listeners, inquiries))?;

@@ -33,6 +33,21 @@ impl Exposition {
 
     /// One sample whose labels we chose ourselves: nothing in them needs escaping.
     pub(super) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: i64) {
+        self.series(name, labels);
+        if value < 0 {
+            self.push("-");
+        }
+        self.number(value.unsigned_abs());
+    }
+
+    /// The same of a number that is written already.
+    pub(super) fn written(&mut self, name: &str, labels: &[(&str, &str)], value: &str) {
+        self.series(name, labels);
+        self.push(value);
+        self.push("\n");
+    }
+
+    fn series(&mut self, name: &str, labels: &[(&str, &str)]) {
         self.push(name);
         for (index, (label, value)) in labels.iter().enumerate() {
             self.push(if index == 0 { "{" } else { "," });
@@ -41,10 +56,6 @@ impl Exposition {
             }
         }
         self.push(if labels.is_empty() { " " } else { "} " });
-        if value < 0 {
-            self.push("-");
-        }
-        self.number(value.unsigned_abs());
     }
 
     /// One sample of rendered labels, its flag put into the gap.

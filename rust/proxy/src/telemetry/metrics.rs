@@ -10,10 +10,13 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::runtime::RuntimeMetrics;
+
 use super::labels::SideLabels;
 use super::log::Losses;
 use super::on_demand::OnDemand;
 use super::recorder::{Gauge, Hands, Recorder};
+use super::runtimes::{Runtimes, Shown};
 use super::traffic::Traffic;
 
 pub use super::recorder::Held;
@@ -25,6 +28,7 @@ pub struct Metrics {
     losses: Arc<Losses>,
     traffic: Arc<Traffic>,
     hands: Arc<Hands>,
+    runtimes: Arc<Runtimes>,
     /// By side.
     tunnels: [Arc<Gauge>; 2],
     /// By side, then by result.
@@ -62,6 +66,7 @@ impl Metrics {
             losses,
             traffic: Arc::new(Traffic::new(limit)),
             hands: Arc::default(),
+            runtimes: Arc::default(),
             tunnels: <[Arc<Gauge>; 2]>::default(),
             handshakes: Default::default(),
             refusals: Mutex::default(),
@@ -74,6 +79,12 @@ impl Metrics {
     #[must_use]
     pub fn recorder(&self) -> Recorder {
         Recorder::new(&self.traffic, &self.hands)
+    }
+
+    /// A worker's runtime, shown until the guard is dropped.
+    #[must_use]
+    pub fn runtime(&self, worker: usize, runtime: RuntimeMetrics) -> Shown {
+        self.runtimes.show_worker(worker, runtime)
     }
 
     /// An HBONE connection, open until the guard is dropped.

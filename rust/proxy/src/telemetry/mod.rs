@@ -13,6 +13,7 @@ mod on_demand;
 mod process;
 pub mod readiness;
 mod recorder;
+mod runtimes;
 pub mod stats;
 mod text;
 mod time;

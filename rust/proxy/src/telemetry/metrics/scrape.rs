@@ -30,10 +30,12 @@ impl Scrape {
     pub(super) fn of(metrics: &Metrics) -> Self {
         let (mut head, mut tail) = (Exposition::default(), Exposition::default());
         process::show(&mut head);
+        metrics.runtimes.show(&mut head);
         metrics.show_build(&mut head);
         let totals = metrics.traffic.totals();
         metrics.show_sockets(&mut tail);
         metrics.show_on_demand(&mut tail);
+        process::show_ours(&mut tail);
         metrics.show_ours(&mut tail);
         metrics.show_losses(&mut tail);
         tail.end();
