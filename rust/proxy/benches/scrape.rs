@@ -55,6 +55,7 @@ impl Names {
                 name: "server",
             },
             security_policy: SecurityPolicy::MutualTls,
+            claimed: false,
         }
     }
 }

@@ -262,6 +262,7 @@ impl Key {
             } else {
                 SecurityPolicy::Unknown
             },
+            claimed: self.source.is_none() && self.baggage != Baggage::default(),
         }
     }
 }

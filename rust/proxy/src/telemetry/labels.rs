@@ -13,6 +13,8 @@ pub struct Labels<'a> {
     pub destination: SideLabels<'a>,
     pub service: ServiceLabels<'a>,
     pub security_policy: SecurityPolicy,
+    /// Some of it is a peer's own word (`baggage`) and none of the mesh's: such sets may not fill all the room.
+    pub claimed: bool,
 }
 
 /// One end of the connection.
@@ -119,6 +121,7 @@ impl Labels<'_> {
             destination: SideLabels::default(),
             service: ServiceLabels::default(),
             security_policy: SecurityPolicy::Unknown,
+            claimed: false,
         }
     }
 
@@ -134,6 +137,7 @@ impl Labels<'_> {
                 name: OVERFLOW,
             },
             security_policy,
+            claimed: false,
         }
     }
 }

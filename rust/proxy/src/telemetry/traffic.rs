@@ -2,7 +2,9 @@
 //!
 //! A counter has one writer, its thread (`recorder.rs`), so that counting is an addition and touches no other
 //! thread's memory; a scrape adds up. Label values come from peers, so the number of records is bounded: whoever
-//! comes after the last one is counted as `overflow`.
+//! comes after the last one is counted as `overflow`. What peers claim of themselves gets half of the room, so that
+//! nobody who invents names hides those whom the mesh knows (spec/reliability.md U9, T22). Nothing is thrown out to
+//! make room: then a peer with a hundred thousand names could reset everybody's counters.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,6 +24,8 @@ pub(super) struct Traffic {
     limit: usize,
     /// Label sets times the flags they ended with: the closed family has more series than the others.
     closed_series: AtomicUsize,
+    /// Those of them whose sets are claimed.
+    claimed_closed_series: AtomicUsize,
     overflowed: AtomicU64,
 }
 
@@ -29,6 +33,7 @@ pub(super) struct Traffic {
 #[derive(Default)]
 struct Known {
     index: HashMap<Arc<str>, usize>,
+    claimed: usize,
     all: Vec<Arc<Series>>,
 }
 
@@ -36,6 +41,7 @@ struct Known {
 #[derive(Debug)]
 pub(super) struct Series {
     labels: LabelText,
+    claimed: bool,
     /// One for each thread that has counted here. They stay when the thread ends, so nothing is ever taken back;
     /// whoever takes over its place in the numbering goes on with them.
     counters: Mutex<Vec<(Hand, Arc<Counters>)>>,
@@ -91,6 +97,7 @@ impl Traffic {
             overflow: RwLock::default(),
             limit,
             closed_series: AtomicUsize::new(0),
+            claimed_closed_series: AtomicUsize::new(0),
             overflowed: AtomicU64::new(0),
         }
     }
@@ -98,7 +105,7 @@ impl Traffic {
     /// A thread's counters of a label set; those of `overflow` if there is no room for another.
     pub(super) fn find(&self, labels: &Labels<'_>, hand: Hand) -> Found {
         let kind = (labels.reporter, labels.security_policy);
-        match self.ordinary(labels.text()) {
+        match self.ordinary(labels.text(), labels.claimed) {
             Some(series) => Found {
                 counters: series.counters(hand),
                 series,
@@ -115,7 +122,7 @@ impl Traffic {
             .overflow
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        let series = known.entry(labels);
+        let series = known.entry(labels, false);
         Found {
             counters: series.counters(hand),
             series,
@@ -138,26 +145,48 @@ impl Traffic {
         if series.admitted.load(Relaxed) & bit != 0 {
             return true;
         }
-        let taken = self
-            .closed_series
-            .fetch_update(Relaxed, Relaxed, |count| {
-                (count < self.limit).then_some(count + 1)
-            })
-            .is_ok();
+        let taken = self.take_room(series.claimed);
         if taken && series.admitted.fetch_or(bit, Relaxed) & bit != 0 {
             // Another thread was as fast: the series is one and needs the room once.
             self.closed_series.fetch_sub(1, Relaxed);
+            if series.claimed {
+                self.claimed_closed_series.fetch_sub(1, Relaxed);
+            }
         }
         taken
     }
 
-    fn ordinary(&self, labels: LabelText) -> Option<Arc<Series>> {
+    /// Room for one more series in the closed family.
+    fn take_room(&self, claimed: bool) -> bool {
+        let take = |count: &AtomicUsize, limit: usize| {
+            let next = |taken| (taken < limit).then_some(taken + 1);
+            count.fetch_update(Relaxed, Relaxed, next).is_ok()
+        };
+        if claimed && !take(&self.claimed_closed_series, self.claimed_limit()) {
+            return false;
+        }
+        let taken = take(&self.closed_series, self.limit);
+        if claimed && !taken {
+            self.claimed_closed_series.fetch_sub(1, Relaxed);
+        }
+        taken
+    }
+
+    fn claimed_limit(&self) -> usize {
+        self.limit / 2
+    }
+
+    fn is_full(&self, known: &Known, claimed: bool) -> bool {
+        known.all.len() >= self.limit || claimed && known.claimed >= self.claimed_limit()
+    }
+
+    fn ordinary(&self, labels: LabelText, claimed: bool) -> Option<Arc<Series>> {
         let known = self.ordinary.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(&index) = known.index.get(&**labels.as_str()) {
             return Some(Arc::clone(&known.all[index]));
         }
         // Checked before asking for the write lock: a peer that invents labels must not make others wait.
-        if known.all.len() >= self.limit {
+        if self.is_full(&known, claimed) {
             return None;
         }
         drop(known);
@@ -165,10 +194,10 @@ impl Traffic {
             .ordinary
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        if known.all.len() >= self.limit && !known.index.contains_key(&**labels.as_str()) {
+        if self.is_full(&known, claimed) && !known.index.contains_key(&**labels.as_str()) {
             return None;
         }
-        Some(known.entry(labels))
+        Some(known.entry(labels, claimed))
     }
 
     /// Everything counted so far. Takes the locks for pointers only, so that a scrape of many series keeps nobody.
@@ -191,15 +220,17 @@ impl fmt::Debug for Traffic {
 }
 
 impl Known {
-    fn entry(&mut self, labels: LabelText) -> Arc<Series> {
+    fn entry(&mut self, labels: LabelText, claimed: bool) -> Arc<Series> {
         let next = self.all.len();
         let index = *self
             .index
             .entry(Arc::clone(labels.as_str()))
             .or_insert(next);
         if index == next {
+            self.claimed += usize::from(claimed);
             self.all.push(Arc::new(Series {
                 labels,
+                claimed,
                 counters: Mutex::default(),
                 admitted: AtomicU8::new(0),
             }));

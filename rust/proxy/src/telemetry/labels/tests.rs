@@ -11,6 +11,7 @@ fn labels<'a>(cluster: &'a str, principal: &'a str) -> Labels<'a> {
         destination: SideLabels::default(),
         service: ServiceLabels::default(),
         security_policy: SecurityPolicy::Unknown,
+        claimed: false,
     }
 }
 

@@ -50,6 +50,7 @@ fn recorded() -> Labels<'static> {
             name: "echo",
         },
         security_policy: SecurityPolicy::MutualTls,
+        claimed: false,
     }
 }
 
@@ -362,4 +363,37 @@ fn totals_never_go_back_while_threads_come_and_go() {
         value(&metrics.encode(), "istio_tcp_received_bytes_total"),
         2 * 200 * 5 * 7
     );
+}
+
+/// T22, U9: what peers say of themselves may fill half of the room, whatever they say.
+#[test]
+fn inventing_labels_costs_bounded_memory_and_keeps_room_for_those_whom_the_mesh_knows() {
+    let limit = 200;
+    let metrics = metrics(limit);
+    let recorder = metrics.recorder();
+    for number in 0..100_000 {
+        let name = format!("invented-{number}");
+        let claimed = Labels {
+            claimed: true,
+            ..from(&name)
+        };
+        opened(&recorder, &claimed).close(ResponseFlag::None);
+    }
+    for number in 0..50 {
+        let name = format!("known-{number}");
+        opened(&recorder, &from(&name)).close(ResponseFlag::None);
+    }
+    let text = metrics.encode();
+    for family in [
+        "istio_tcp_connections_opened_total",
+        "istio_tcp_connections_closed_total",
+    ] {
+        let shown = samples(&text, family);
+        let named = |word: &str| shown.iter().filter(|sample| sample.contains(word)).count();
+        assert_eq!(named("\"invented-"), limit / 2, "{family}");
+        assert_eq!(named("\"known-"), 50, "{family}");
+        assert_eq!(named("\"overflow\""), 1, "{family}");
+    }
+    assert_eq!(value(&text, "istio_tcp_connections_opened_total"), 100_050);
+    assert!(text.len() < 1 << 20);
 }

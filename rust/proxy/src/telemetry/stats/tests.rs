@@ -210,6 +210,7 @@ fn a_large_exposition_arrives_whole() {
             destination: SideLabels::default(),
             service: ServiceLabels::default(),
             security_policy: SecurityPolicy::Unknown,
+            claimed: false,
         };
         let connections = recorder.connections(&labels);
         connections.open();
