@@ -202,13 +202,15 @@ impl Key {
         }
     }
 
-    /// For metrics our own name is one even where nobody asked for its proof.
+    /// What the mesh says, even where nobody asked for its proof (recorded from upstream: plain TCP has it too).
     fn principal_of_destination(&self) -> Option<String> {
-        match (self.direction, &self.destination) {
-            (Direction::Inbound, Some(ours)) => Some(ours.identity().to_string()),
-            (Direction::Inbound, None) => None,
-            (Direction::Outbound, _) => self.identity_of_destination(),
-        }
+        let behind_gateway = match self.direction {
+            Direction::Inbound => None,
+            Direction::Outbound => self.identity.as_ref(),
+        };
+        let named = self.destination.as_ref().map(|workload| workload.identity());
+        let named = behind_gateway.cloned().or(named)?;
+        Some(named.to_string())
     }
 
     /// Of who is behind a gateway, if that was proven, and not the gateway's.
