@@ -193,7 +193,9 @@ class Node:
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
     def _on_signal(self, number: signal.Signals) -> None:
-        log.info("signal", extra=fields(name=number.name))
+        # Where upstream says it, in its words.
+        words = "received signal %s, starting shutdown"
+        logging.getLogger("ztunnel.signal.imp").info(words, number.name)
         self._stop.set()
         if self._drained is not None and not self._drained.done():
             self._drained.set_exception(Interrupted())

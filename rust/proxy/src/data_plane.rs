@@ -26,6 +26,7 @@ use crate::control::{Event, Events, Phase};
 use crate::settings::{LogFormat, Settings, SettingsError};
 use crate::shared::{OwnAddresses, Shared};
 use crate::sys::{self, AcceptedOptions, ListenOptions, ReusePort};
+use crate::telemetry::Value;
 use crate::telemetry::log::{self, Filter, FilterError, Logger, Losses};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::readiness::{Heartbeats, Readiness};
@@ -36,8 +37,9 @@ use crate::worker::{self, Listening, Purpose};
 /// What forced workers get on top of the farewells they give their tunnels, before they are given up.
 const AFTER_FORCE: Duration = Duration::from_secs(6);
 
-/// What readiness waits for beside the workers.
+/// What readiness waits for beside the workers: the first configuration, and the listeners.
 const SYNC: &str = "state manager";
+const PROXY: &str = "proxy";
 /// What makes a node that is leaving not ready.
 const DRAIN: &str = "drain";
 const TARGET: &str = "ztunnel";
@@ -85,9 +87,15 @@ impl DataPlane {
         sys::settle_allocator();
         let losses = Arc::new(Losses::default());
         let log = open_log(&settings, losses.clone())?;
-        if let Err(error) = sys::raise_nofile_limit() {
-            let text = format!("cannot raise the file descriptor limit: {error}");
-            log.warn(TARGET, &text, &[]);
+        match sys::raise_nofile_limit() {
+            Ok(sys::DescriptorLimit { before, after }) => {
+                let text = format!("set file descriptor limits from {before} to {after}");
+                log.info(TARGET, &text, &[]);
+            }
+            Err(error) => {
+                let text = format!("cannot raise the file descriptor limit: {error}");
+                log.warn(TARGET, &text, &[]);
+            }
         }
         let records = tls::choose_records(&settings.tls, Instant::now)
             .map_err(|error| SettingsError(format!("tls.aead: {error}")))?;
@@ -102,7 +110,7 @@ impl DataPlane {
             credentials: CredentialStore::new(records.plan),
             events: Events::new()?,
             metrics: Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), losses)),
-            readiness: Arc::new(Readiness::new([SYNC], heartbeats.clone())),
+            readiness: Arc::new(Readiness::new([SYNC, PROXY], heartbeats.clone())),
             heartbeats,
             own: OnceLock::new(),
             cut: AtomicUsize::new(0),
@@ -129,13 +137,31 @@ impl DataPlane {
     pub fn start(&self) -> Result<BTreeMap<String, SocketAddr>, StartError> {
         let mut threads = lock(&self.threads);
         if threads.ended.is_none() {
-            let opened = Opened::open(&self.shared.settings)?;
+            let mut opened = Opened::open(&self.shared.settings)?;
             threads.bound = opened.bound.clone();
             // Set once: only the first start comes here.
             let _ = self.shared.own.set(opened.own_addresses());
+            let listening = std::mem::take(&mut opened.listening);
             threads.start(&self.shared, opened, &self.inquiries)?;
+            self.tell_started(&listening);
         }
         Ok(threads.bound.clone())
+    }
+
+    /// Upstream's lines of a start, for operators who know them (spec/control.md §13).
+    fn tell_started(&self, listening: &[Established]) {
+        let log = &self.shared.log;
+        log.info("app", "proxy mode enabled", &[]);
+        let (traffic, operators): (Vec<_>, _) = listening
+            .iter()
+            .partition(|each| each.transparent.is_some());
+        for each in traffic {
+            each.tell(log);
+        }
+        self.shared.readiness.complete_and_tell(PROXY, log);
+        for each in operators {
+            each.tell(log);
+        }
     }
 
     /// Applies configuration: removals first, then what is new or changed. What cannot be used comes back with the
@@ -192,7 +218,9 @@ impl DataPlane {
             }
             waiting
         });
-        self.shared.readiness.complete(SYNC);
+        self.shared
+            .readiness
+            .complete_and_tell(SYNC, &self.shared.log);
     }
 
     /// Takes a certificate into use: new handshakes show it, running tunnels go on.
@@ -313,9 +341,12 @@ impl DataPlane {
         self.advance(Phase::Draining);
         let mut threads = lock(&self.threads);
         if !threads.await_workers(deadline) {
+            let text = "drain duration expired with pending connections, forcefully shutting down";
+            self.shared.log.warn("drain", text, &[]);
             self.advance(Phase::Forced);
             threads.await_workers(AFTER_FORCE);
         }
+        self.shared.log.info("drain", "shutdown complete", &[]);
         self.shared.cut.load(Ordering::Relaxed) == 0
     }
 
@@ -355,6 +386,40 @@ struct Opened {
     listeners: Vec<Vec<Listening>>,
     bound: BTreeMap<String, SocketAddr>,
     stats: stats::Listeners,
+    /// In the order in which they were opened.
+    listening: Vec<Established>,
+}
+
+/// A listener as its log line tells of it.
+struct Established {
+    name: String,
+    address: SocketAddr,
+    /// Those that carry traffic only.
+    transparent: Option<bool>,
+}
+
+impl Established {
+    fn tell(&self, log: &Logger) {
+        // Module and component as upstream calls them.
+        let (target, component) = match self.name.as_str() {
+            "inbound" => ("proxy::inbound", "inbound"),
+            "inboundPlaintext" => ("proxy::inbound_passthrough", "inbound plaintext"),
+            "outbound" => ("proxy::outbound", "outbound"),
+            "socks5" => ("proxy::socks5", "socks5"),
+            METRICS => ("hyper_util", "stats"),
+            READINESS => ("hyper_util", "readiness"),
+            forward => ("proxy::forward", forward),
+        };
+        let fields = [
+            ("address", Value::Address(self.address)),
+            ("component", Value::Text(component)),
+            (
+                "transparent",
+                self.transparent.map_or(Value::Absent, Value::Flag),
+            ),
+        ];
+        log.info(target, "listener established", &fields);
+    }
 }
 
 impl Opened {
@@ -363,6 +428,7 @@ impl Opened {
             listeners: (0..settings.workers).map(|_| Vec::new()).collect(),
             bound: BTreeMap::new(),
             stats: stats::Listeners::default(),
+            listening: Vec::new(),
         };
         let listeners = &settings.listeners;
         let source = settings.original_source;
@@ -440,6 +506,11 @@ impl Opened {
             let bound = listener.socket.local_addr()?;
             if worker == 0 {
                 self.bound.insert(name.into(), bound);
+                self.listening.push(Established {
+                    name: name.into(),
+                    address: bound,
+                    transparent: Some(listener.transparent),
+                });
             }
             self.listeners[worker].push(Listening {
                 purpose: purpose(listener.transparent),
@@ -459,8 +530,13 @@ impl Opened {
             return Ok(None);
         };
         let listener = sys::listen(address, &ListenOptions::default())?;
-        self.bound
-            .insert(name.into(), listener.socket.local_addr()?);
+        let bound = listener.socket.local_addr()?;
+        self.bound.insert(name.into(), bound);
+        self.listening.push(Established {
+            name: name.into(),
+            address: bound,
+            transparent: None,
+        });
         Ok(Some(listener.socket))
     }
 }

@@ -351,7 +351,9 @@ impl Worker {
                     let text = format!(
                         "connection {guarded} closed because it's no longer allowed after a policy update"
                     );
-                    self.shared.log.info("proxy::connections", &text, &[]);
+                    self.shared
+                        .log
+                        .info("proxy::connection_manager", &text, &[]);
                 }
                 next = behind;
                 yield_now().await;

@@ -8,9 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::log::Logger;
+
 /// Shared by whoever completes tasks and whoever asks.
 #[derive(Debug)]
 pub struct Readiness {
+    began: Instant,
     pending: Mutex<BTreeSet<String>>,
     heartbeats: Heartbeats,
 }
@@ -28,16 +31,30 @@ impl Readiness {
     pub fn new<'a>(tasks: impl IntoIterator<Item = &'a str>, heartbeats: Heartbeats) -> Self {
         let pending = tasks.into_iter().map(ToOwned::to_owned).collect();
         Self {
+            began: Instant::now(),
             pending: Mutex::new(pending),
             heartbeats,
         }
     }
 
-    /// Ticks a task off; how many are left.
-    pub fn complete(&self, task: &str) -> usize {
+    /// Ticks a task off. How many are left then; `None` if it was not pending.
+    pub fn complete(&self, task: &str) -> Option<usize> {
         let mut pending = self.pending();
-        pending.remove(task);
-        pending.len()
+        pending.remove(task).then(|| pending.len())
+    }
+
+    /// The same, told to operators in upstream's words (spec/control.md §10.2).
+    pub fn complete_and_tell(&self, task: &str, log: &Logger) {
+        let Some(left) = self.complete(task) else {
+            return;
+        };
+        let took = self.began.elapsed();
+        let then = match left {
+            0 => "marking server ready".to_owned(),
+            left => format!("still awaiting {left} tasks"),
+        };
+        let text = format!("Task '{task}' complete ({took:?}), {then}");
+        log.info("readiness", &text, &[]);
     }
 
     /// Makes readiness wait for a task, again perhaps.

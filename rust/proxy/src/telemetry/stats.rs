@@ -10,7 +10,7 @@ mod encoding;
 mod server;
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, watch};
@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, watch};
 use super::log::Logger;
 use super::metrics::Metrics;
 use super::readiness::Readiness;
+use super::text::Value;
 
 /// The ports that are wanted; a missing one is not served.
 #[derive(Debug, Default)]
@@ -47,16 +48,19 @@ pub async fn serve(
     let logger = &state.logger;
     let scrapes = async {
         if let Some(listener) = metrics {
+            let address = listener.local_addr();
             let state = state.clone();
             let answer = move |request| {
                 let (state, turns) = (state.clone(), Arc::clone(&turns));
                 async move { answer::metrics(&state.metrics, turns, &request).await }
             };
             server::run("stats", accepting(&listener), answer, logger, stop.clone()).await;
+            tell_drained(logger, "stats", address);
         }
     };
     let probes = async {
         if let Some(listener) = readiness {
+            let address = listener.local_addr();
             let state = state.clone();
             let answer = move |request| {
                 let answer = answer::readiness(&state.readiness, &request);
@@ -70,6 +74,7 @@ pub async fn serve(
                 stop.clone(),
             )
             .await;
+            tell_drained(logger, "readiness", address);
         }
     };
     tokio::join!(scrapes, probes);
@@ -79,6 +84,14 @@ pub async fn serve(
 fn tokio_listener(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {
     listener.set_nonblocking(true)?;
     tokio::net::TcpListener::from_std(listener)
+}
+
+fn tell_drained(logger: &Logger, component: &str, address: io::Result<SocketAddr>) {
+    let fields = [
+        ("address", address.map_or(Value::Absent, Value::Address)),
+        ("component", Value::Text(component)),
+    ];
+    logger.info(server::TARGET, "listener drained", &fields);
 }
 
 fn accepting(

@@ -14,7 +14,9 @@ pub enum Value<'a> {
     Absent,
     /// Written bare in plain lines, as a string in JSON.
     Address(SocketAddr),
-    /// Likewise, for what has no type of its own; quoted after all if it is not one plain word.
+    /// `true` or `false`, never quoted.
+    Flag(bool),
+    /// As an address, for what has no type of its own; quoted after all if it is not one plain word.
     Bare(&'a dyn Display),
     /// Whole milliseconds with their unit, quoted in both.
     Milliseconds(Duration),
@@ -74,7 +76,7 @@ impl Record<'_> {
             r#"{{"level":"{}","time":"{}","scope":"#,
             self.level, self.at
         )?;
-        let prefix = if is_special(self.target) {
+        let prefix = if is_special(self.target) || self.target == CRATE {
             ""
         } else {
             "ztunnel::"
@@ -134,6 +136,7 @@ impl Value<'_> {
         match self {
             Value::Absent => Ok(()),
             Value::Address(address) => write!(out, "{address}"),
+            Value::Flag(flag) => write!(out, "{flag}"),
             Value::Milliseconds(duration) => write!(out, r#""{}ms""#, duration.as_millis()),
             Value::Rendered(fields) => out.write_str(fields),
             Value::Bare(value) => {
@@ -153,6 +156,7 @@ impl Value<'_> {
         match self {
             Value::Absent => Ok(()),
             Value::Address(address) => write!(out, r#""{address}""#),
+            Value::Flag(flag) => write!(out, "{flag}"),
             Value::Milliseconds(duration) => write!(out, r#""{}ms""#, duration.as_millis()),
             Value::Rendered(fields) => out.write_str(fields),
             Value::Bare(value) => Escaped(&value.to_string()).write_json(out),
@@ -219,6 +223,9 @@ fn is_plain_word(text: &str) -> bool {
 pub(super) fn is_special(target: &str) -> bool {
     matches!(target, "access" | "dns")
 }
+
+/// The crate itself, which speaks before and above its modules.
+const CRATE: &str = "ztunnel";
 
 /// A value's beginning, if it is too long for a log.
 fn cut(text: &str) -> &str {

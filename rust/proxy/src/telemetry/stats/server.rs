@@ -104,7 +104,8 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-const TARGET: &str = "telemetry::stats";
+/// Upstream's module of this name serves its HTTP ports.
+pub(super) const TARGET: &str = "hyper_util";
 
 /// Of spec/reliability.md §8: probes and scrapers are few.
 const CONNECTIONS: usize = 64;

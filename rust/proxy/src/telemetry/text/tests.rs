@@ -22,7 +22,7 @@ fn operational_lines_are_those_of_the_recording() {
     let fields = [
         ("address", Value::Address(([0, 0, 0, 0], 15008).into())),
         ("component", Value::Text("inbound")),
-        ("transparent", Value::Bare(&true)),
+        ("transparent", Value::Flag(true)),
     ];
     assert_eq!(
         line(
@@ -33,6 +33,11 @@ fn operational_lines_are_those_of_the_recording() {
         ),
         "2026-11-22T22:43:34.495227Z\tinfo\tproxy::inbound\tlistener established\t\
          address=0.0.0.0:15008 component=\"inbound\" transparent=true\n"
+    );
+    assert_eq!(
+        line(Format::Json, "proxy::inbound", "listener established", &fields),
+        r#"{"level":"info","time":"2026-11-22T22:43:34.495227Z","scope":"ztunnel::proxy::inbound","message":"listener established","address":"0.0.0.0:15008","component":"inbound","transparent":true}"#
+            .to_owned() + "\n"
     );
     assert_eq!(
         line(Format::Plain, "app", "proxy mode enabled", &[]),
@@ -47,7 +52,10 @@ fn json_scopes_have_the_crate_in_front_but_for_special_targets() {
         r#"{"level":"info","time":"2026-11-22T22:43:34.495227Z","scope":"ztunnel::telemetry","message":"new log filter is info"}"#
             .to_owned() + "\n"
     );
-    assert!(line(Format::Json, "dns", "", &[]).contains(r#""scope":"dns""#));
+    for target in ["dns", "access", "ztunnel"] {
+        let scope = format!(r#""scope":"{target}""#);
+        assert!(line(Format::Json, target, "", &[]).contains(&scope));
+    }
 }
 
 #[test]

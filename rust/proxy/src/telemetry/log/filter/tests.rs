@@ -68,6 +68,7 @@ fn the_longest_target_decides() {
             false,
         ),
         ("ztunnel=debug", Level::Debug, "proxy::outbound", true),
+        ("ztunnel=debug", Level::Debug, "ztunnel", true),
         ("ztunnel=debug", Level::Debug, "access", false),
         ("access=off", Level::Error, "access", false),
         ("access=debug", Level::Debug, "proxy", false),
