@@ -231,3 +231,103 @@ fn a_name_of_a_peers_choice_stays_one_field_in_both_formats() {
     assert_eq!(line["src.workload"], "x\" dst.identity=\"y\n\u{202e}");
     assert_eq!(json.matches('\n').count(), 1);
 }
+
+/// A file of upstream's, recorded: `tests/vectors/upstream`.
+fn golden(name: &str) -> String {
+    let folder =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors/upstream");
+    std::fs::read_to_string(folder.join(name)).unwrap()
+}
+
+/// The same connection, told by us: the line that the fields of a recorded one (JSON) make.
+fn told_again(line: &serde_json::Value, format: Format) -> String {
+    let text = |name: &str| line[name].as_str();
+    let party = |side: &str| {
+        let field = |name: &str| text(&format!("{side}.{name}"));
+        Party {
+            workload: field("workload"),
+            namespace: field("namespace"),
+            identity: field("identity"),
+            cluster: field("cluster"),
+        }
+    };
+    let connection = Recorded {
+        source: text("src.addr").unwrap(),
+        destination: text("dst.addr").unwrap(),
+        target: text("dst.hbone_addr"),
+        parties: (party("src"), party("dst")),
+        service: text("dst.service"),
+        direction: match text("direction").unwrap() {
+            "inbound" => Direction::Inbound,
+            _ => Direction::Outbound,
+        },
+    };
+    let millis = text("duration").unwrap().strip_suffix("ms").unwrap();
+    let end = end(
+        line["bytes_sent"].as_u64().unwrap(),
+        line["bytes_recv"].as_u64().unwrap(),
+        millis.parse().unwrap(),
+        text("error"),
+    );
+    complete(&connection, &end, 0, format)
+}
+
+const EPOCH: &str = "1970-01-01T00:00:00.000000Z";
+
+#[test]
+fn every_recorded_line_reads_the_same_when_we_tell_of_its_connection() {
+    let mut seen = 0;
+    for node in ["node-a", "node-b"] {
+        let recorded = golden(&format!("{node}-log-json.txt"));
+        for line in recorded
+            .lines()
+            .filter(|line| line.contains(r#""scope":"access""#))
+        {
+            let parsed: serde_json::Value = serde_json::from_str(line).unwrap();
+            let time = parsed["time"].as_str().unwrap();
+            let ours = told_again(&parsed, Format::Json);
+            assert_eq!(ours.trim_end().replace(EPOCH, time), line);
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 14);
+}
+
+/// The fields of a plain line as JSON would have them; the recorded ones have neither quotes nor spaces of their own
+/// but in `error`.
+fn fields(line: &str) -> serde_json::Value {
+    let pairs = line.split('\t').nth(4).unwrap();
+    let mut rest = pairs;
+    let mut found = serde_json::Map::new();
+    while let Some((name, behind)) = rest.split_once('=') {
+        let (value, after) = match behind.strip_prefix('"') {
+            Some(quoted) => {
+                let (value, after) = quoted.split_once('"').unwrap();
+                (value.into(), after)
+            }
+            None => {
+                let (value, after) = behind.split_once(' ').unwrap_or((behind, ""));
+                let number = value.parse::<u64>().map(Into::into);
+                (number.unwrap_or_else(|_| value.into()), after)
+            }
+        };
+        found.insert(name.trim_start().to_owned(), value);
+        rest = after;
+    }
+    found.into()
+}
+
+#[test]
+fn every_recorded_plain_line_reads_the_same_too() {
+    let mut seen = 0;
+    for node in ["node-a", "node-b"] {
+        let recorded = golden(&format!("{node}-log-plain.txt"));
+        for line in recorded.lines().filter(|line| line.contains("\taccess\t")) {
+            let (time, _) = line.split_once('\t').unwrap();
+            let ours = told_again(&fields(line), Format::Plain);
+            assert_eq!(ours.trim_end().replace(EPOCH, time), line);
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 14);
+}

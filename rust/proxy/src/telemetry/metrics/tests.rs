@@ -365,6 +365,75 @@ fn totals_never_go_back_while_threads_come_and_go() {
     );
 }
 
+/// HELP, TYPE and UNIT lines, by family, in their order.
+fn heads(text: &str) -> Vec<(String, Vec<String>)> {
+    let mut heads: Vec<(String, Vec<String>)> = Vec::new();
+    for line in text.lines().filter(|line| *line != "# EOF") {
+        let Some(name) = line
+            .strip_prefix("# ")
+            .and_then(|line| line.split(' ').nth(1))
+        else {
+            continue;
+        };
+        match heads.last_mut() {
+            Some((last, lines)) if last == name => lines.push(line.to_owned()),
+            _ => heads.push((name.to_owned(), vec![line.to_owned()])),
+        }
+    }
+    heads
+}
+
+/// Families of upstream's that we do not have, and why: the first counts tasks that our runtimes do not, the others
+/// belong to the control plane's stream.
+const MISSING: [&str; 3] = [
+    "tokio_num_alive_tasks",
+    "istio_xds_message",
+    "istio_xds_message_bytes",
+];
+
+/// `test_stats_exist` of upstream (spec/dataplane.md §18), and its order.
+#[test]
+fn upstreams_families_come_first_as_recorded_and_all_others_say_that_they_are_unstable() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let metrics = metrics(MAX_SERIES);
+    let _shown = metrics.runtime(0, runtime.metrics());
+    let recorder = metrics.recorder();
+    let _socket = recorder.socket(Reporter::Source);
+    opened(&recorder, &recorded()).close(ResponseFlag::Connect);
+    let folder =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors/upstream");
+    let golden = std::fs::read_to_string(folder.join("node-a-metrics.txt")).unwrap();
+    let expected: Vec<_> = heads(&golden)
+        .into_iter()
+        .filter(|(name, _)| !MISSING.contains(&name.as_str()))
+        .collect();
+    let text = metrics.encode();
+    let ours = heads(&text);
+    let (theirs, more): (Vec<_>, Vec<_>) = ours
+        .iter()
+        .cloned()
+        .partition(|head| expected.iter().any(|(name, _)| *name == head.0));
+    assert_eq!(theirs, expected);
+    assert_eq!(ours[..theirs.len()], theirs, "ours stand behind upstream's");
+    for (name, lines) in more {
+        assert!(lines[0].contains("(unstable)"), "{name}: {lines:?}");
+    }
+    for stable in [
+        "istio_build",
+        "istio_tcp_connections_opened",
+        "istio_tcp_connections_closed",
+        "istio_tcp_received_bytes",
+        "istio_tcp_sent_bytes",
+        "process_max_fds",
+        "process_open_fds",
+    ] {
+        let (_, lines) = expected.iter().find(|(name, _)| name == stable).unwrap();
+        assert!(!lines[0].contains("unstable"));
+    }
+}
+
 /// T22, U9: what peers say of themselves may fill half of the room, whatever they say.
 #[test]
 fn inventing_labels_costs_bounded_memory_and_keeps_room_for_those_whom_the_mesh_knows() {
