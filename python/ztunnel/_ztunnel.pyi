@@ -18,12 +18,16 @@ __all__ = [
     "PrivateKey",
     "Rejection",
     "Resource",
+    "build",
     "validity",
     "version",
 ]
 
 def version() -> str:
     """The version of the compiled half, equal to the package's."""
+
+def build() -> tuple[str, str, str, str]:
+    """Of this build: the commit, `Clean` or `Modified`, the compiler's version, the profile; or `unknown`."""
 
 def validity(chain: bytes) -> tuple[float, float]:
     """When the leaf of a chain (PEM) counts: `(not_before, not_after)`, seconds since 1970.

@@ -27,6 +27,11 @@ def native_version() -> str:
     return _ztunnel.version()
 
 
+def native_build() -> tuple[str, str, str, str]:
+    """Commit, `Clean` or `Modified`, compiler and profile of the compiled half."""
+    return _ztunnel.build()
+
+
 def validity(chain: bytes) -> tuple[float, float]:
     """When the leaf of a chain (PEM) counts: `(not_before, not_after)`, seconds since 1970."""
     return _ztunnel.validity(chain)

@@ -17,6 +17,17 @@ fn version() -> &'static str {
     env!("CARGO_PKG_VERSION")
 }
 
+/// The commit, its state, the compiler and the profile of this build; `build.rs` finds them out.
+#[pyfunction]
+fn build() -> (&'static str, &'static str, &'static str, &'static str) {
+    (
+        env!("ZTUNNEL_GIT_REVISION"),
+        env!("ZTUNNEL_BUILD_STATUS"),
+        env!("ZTUNNEL_RUST_VERSION"),
+        env!("ZTUNNEL_BUILD_PROFILE"),
+    )
+}
+
 /// The compiled half of ztunnel.
 #[pymodule]
 mod _ztunnel {
@@ -29,5 +40,5 @@ mod _ztunnel {
     #[pymodule_export]
     use super::keys::{PrivateKey, validity};
     #[pymodule_export]
-    use super::version;
+    use super::{build, version};
 }
