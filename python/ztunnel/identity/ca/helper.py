@@ -1,7 +1,8 @@
 """What runs in the child process: opens the CA folder, signs what is asked on standard input, ends with it.
 
-Lines of JSON, an answer to each: first which folder to open, then signing requests. What goes wrong is
-`{"error": class, "message": sentence}`. `child.py` is the other side.
+Lines of JSON, an answer to each: first which folder to open (null is none, and the root ends with the
+process), then signing requests. What goes wrong is `{"error": class, "message": sentence}`. `child.py` is the
+other side.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ def main() -> None:
 
 
 def _open(folder: dict[str, Any]) -> SelfSignedCa:
-    return SelfSignedCa.open(
-        Path(folder["directory"]),
-        trust_domain=folder["trustDomain"],
-        leaf_lifetime=folder["leafLifetime"],
-    )
+    trust_domain, lifetime = folder["trustDomain"], folder["leafLifetime"]
+    if folder["directory"] is None:
+        return SelfSignedCa.fresh(trust_domain=trust_domain, leaf_lifetime=lifetime)
+    directory = Path(folder["directory"])
+    return SelfSignedCa.open(directory, trust_domain=trust_domain, leaf_lifetime=lifetime)
 
 
 def _answer(ca: SelfSignedCa, request: dict[str, str]) -> dict[str, object]:

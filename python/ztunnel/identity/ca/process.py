@@ -2,6 +2,7 @@
 
 Two reasons. `cryptography` keeps 12 MiB resident, of the 40 that a node has, for one signature in half a
 day. And the root's key is never in the process that talks to the network: the proxy holds leaves only.
+Without a folder the root is in the child's memory, and the child lives as long as the proxy.
 The child's handle is `child.py`, its own side `helper.py`.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from ztunnel.errors import CaRefusal
 from ztunnel.identity.ca import IssuedCertificate
 from ztunnel.identity.ca.child import Child
 
@@ -24,15 +26,16 @@ class ProcessCa:
 
     def __init__(
         self,
-        directory: Path,
+        directory: Path | None,
         *,
         trust_domain: str,
         leaf_lifetime: float,
         first: Child | None = None,
     ) -> None:
         """`first` is a child that was started early; there is no other reason to hand one in."""
+        self._keeps_child = directory is None
         self._folder: dict[str, object] = {
-            "directory": str(directory),
+            "directory": None if directory is None else str(directory),
             "trustDomain": trust_domain,
             "leafLifetime": leaf_lifetime,
         }
@@ -49,14 +52,24 @@ class ProcessCa:
         async with self._one_at_a_time:
             child = await self._child()
             self._ready = None
+            keep = False
             try:
                 request: dict[str, object] = {
                     "csr": csr.decode("ascii", "replace"),
                     "identity": str(identity),
                 }
                 answer = await asyncio.to_thread(child.ask, request)
+                keep = self._keeps_child
+            except CaRefusal:
+                keep = (
+                    self._keeps_child
+                )  # it is well, and its root must not change for a bad request
+                raise
             finally:
-                child.end()
+                if keep:
+                    self._ready = child
+                else:
+                    child.end()
         return IssuedCertificate(
             chain=answer["chain"].encode(),
             roots=answer["roots"].encode(),

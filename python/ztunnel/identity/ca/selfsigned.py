@@ -1,6 +1,7 @@
 """The built-in certificate authority: one root on disk, leaves signed at once.
 
-For meshes without a control plane. Opt-in by the node file (`ca:`), never a fallback for another authority.
+For meshes without a control plane. Opt-in by the node file (`ca:`) or by `FAKE_CA=true`, where the root is kept
+nowhere; never a fallback for another authority, and never with a key that somebody else has.
 The only user of `cryptography`. A node runs it in a child process: see `process.py`.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from cryptography import x509
@@ -23,7 +25,6 @@ from ztunnel.identity.roots import certificates_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from ztunnel.identity.spiffe import Identity
 
@@ -74,6 +75,26 @@ class SelfSignedCa:
             key=key,
             root=root,
             roots=roots,
+            trust_domain=trust_domain,
+            leaf_lifetime=leaf_lifetime,
+            wall=wall,
+        )
+
+    @classmethod
+    def fresh(
+        cls,
+        *,
+        trust_domain: str,
+        leaf_lifetime: float,
+        wall: Callable[[], float] = time.time,
+    ) -> Self:
+        """One whose root is made now and ends with this object: nothing is read, nothing is written."""
+        files = _new_root(trust_domain, _moment(wall()))
+        key, root = _parse(files, Path("memory"))
+        return cls(
+            key=key,
+            root=root,
+            roots=files.roots,
             trust_domain=trust_domain,
             leaf_lifetime=leaf_lifetime,
             wall=wall,

@@ -46,6 +46,10 @@ def children() -> set[str]:
     return found
 
 
+def entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
 @pytest.mark.asyncio
 async def test_a_child_signs_and_is_gone(ca: ProcessCa) -> None:
     await ca.open()
@@ -98,3 +102,42 @@ async def test_closing_ends_the_child_that_waits(ca: ProcessCa) -> None:
     assert len(children()) == 1
     ca.close()
     assert children() == set()
+
+
+@pytest.mark.asyncio
+async def test_without_a_folder_one_child_keeps_the_root_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ca = ProcessCa(None, trust_domain="cluster.local", leaf_lifetime=3600)
+    try:
+        await ca.open()
+        first = await ca.sign(csr(WEB), WEB)
+        with pytest.raises(CaRefusal):
+            await ca.sign(b"nonsense", WEB)
+        second = await ca.sign(csr(WEB), WEB)
+        assert first.roots == second.roots
+        leaf = x509.load_pem_x509_certificate(second.chain)
+        leaf.verify_directly_issued_by(x509.load_pem_x509_certificate(second.roots))
+        assert entries(tmp_path) == []
+        # Two proxies do not trust each other: there is no key that somebody else could have.
+        other = ProcessCa(None, trust_domain="cluster.local", leaf_lifetime=3600)
+        assert (await other.sign(csr(WEB), WEB)).roots != first.roots
+        other.close()
+    finally:
+        ca.close()
+    assert children() == set()
+
+
+@pytest.mark.asyncio
+async def test_a_root_in_memory_is_made_anew_when_its_child_is_gone() -> None:
+    ca = ProcessCa(None, trust_domain="cluster.local", leaf_lifetime=3600)
+    try:
+        first = await ca.sign(csr(WEB), WEB)
+        (child,) = children()
+        os.kill(int(child), signal.SIGKILL)
+        with pytest.raises(CaUnavailable):
+            await ca.sign(csr(WEB), WEB)
+        assert (await ca.sign(csr(WEB), WEB)).roots != first.roots
+    finally:
+        ca.close()
