@@ -72,7 +72,8 @@ class Forward:
 class CaSettings:
     """The built-in certificate authority."""
 
-    directory: Path
+    directory: Path | None
+    """Where its root is kept; None: nowhere, each process makes one for itself and nobody else believes it."""
     leaf_lifetime: float = 86400.0
     trust_domain: str = spelling.DEFAULT_TRUST_DOMAIN
 

@@ -3,7 +3,8 @@
 argparse, not typer or click with rich: those take 60–150 ms and 10–20 MiB to import, and a node has 350 ms
 and 40 MiB in all.
 
-Exit codes: 0 it went well, 1 it did not, 2 the command was not understood.
+The words and their rules are upstream's where it has them (spec/control.md §1): `proxy`, `version`, `help`.
+Exit codes: 0 it went well, 1 it did not, 2 the arguments of a verb were not understood.
 """
 
 from __future__ import annotations
@@ -27,8 +28,11 @@ VERBS = {
     "proxy": "run a proxy from upstream's environment variables",
     "check": "list every mistake in a node or mesh file",
     "demo": "show two nodes at work on this machine",
-    "version": "print versions",
+    "version": "print what this program was built from",
 }
+
+_OPTIONS = ("-h", "--help", "--version")
+_LENIENT = ("proxy", "version")
 
 
 class Verb(Protocol):
@@ -44,16 +48,22 @@ class Verb(Protocol):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The program."""
+    """The program. Without a word it is a proxy, as upstream is (spec/control.md §1)."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    if not argv and _is_proxy():
-        argv = ["proxy"]
-    named = next((word for word in argv if not word.startswith("-")), None)
+    named = argv[0] if argv else "proxy"
     if named == "help":
-        argv, named = ["--help"], None
+        return _help()
+    if named not in VERBS and named not in _OPTIONS:
+        print(f"unknown command: {named}", file=sys.stderr)
+        _help()
+        return EXIT_FAILURE
     parser = _parser(named)
-    # Whatever else stands after `proxy` is upstream's business and ignored there as well.
-    arguments = parser.parse_known_args(argv)[0] if named == "proxy" else parser.parse_args(argv)
+    # Whatever else stands behind upstream's two verbs is ignored there as well.
+    if named in _LENIENT:
+        arguments = parser.parse_known_args(argv or [named])[0]
+    else:
+        arguments = parser.parse_args(argv)
+    arguments.argv = argv
     try:
         return _verb(arguments.verb).run(arguments)
     except KeyboardInterrupt:
@@ -64,11 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_FAILURE
 
 
-def _is_proxy() -> bool:
-    """Whether the environment says what no argument says: the Helm chart and upstream's users may give none."""
-    from ztunnel.environment.meant import is_meant
-
-    return is_meant(os.environ)
+def _help() -> int:
+    _parser(None).print_help()
+    return EXIT_OK
 
 
 def _parser(named: str | None) -> argparse.ArgumentParser:
@@ -76,7 +84,8 @@ def _parser(named: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ztunnel",
         description="A service-mesh node proxy: mutual TLS, HBONE tunnels and L4 policy.",
-        epilog="example:\n  ztunnel check node.yaml && ztunnel run node.yaml",
+        epilog="`ztunnel help` prints this; without a word, ztunnel is a proxy.\n\n"
+        "example:\n  ztunnel check node.yaml && ztunnel run node.yaml",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"ztunnel {__version__}")

@@ -12,14 +12,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def or_failure(serve: Callable[[], int]) -> int:
-    """The exit code of `serve`, or 1 after its error was printed."""
+def or_failure(serve: Callable[[], int], *, hint: str = "") -> int:
+    """The exit code of `serve`, or 1 after its error was printed; `hint` is for one about the environment."""
     try:
         return serve()
     except (InvalidFile, EnvironmentUnusable) as error:
         for line in error.lines():
             print(line, file=sys.stderr)
-        print(f"error: {error}", file=sys.stderr)
+        print(
+            f"error: {error}{hint if isinstance(error, EnvironmentUnusable) else ''}",
+            file=sys.stderr,
+        )
     except ZtunnelError as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:

@@ -7,13 +7,12 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from ztunnel import __version__
 from ztunnel.cli.failure import or_failure
-from ztunnel.fields import fields
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    import logging
+    from collections.abc import Mapping, Sequence
 
     from ztunnel.environment.proxy import ProxySettings
 
@@ -34,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  CA_ADDRESS=istiod.istio-system.svc:15012            signs certificates (istio.v1.auth)\n"
         "  CA_ROOT_CA=root-cert.pem                            whom to believe there; or SYSTEM\n"
         "  AUTH_TOKEN=token                                    a file, or the token itself\n"
+        "FAKE_CA=true stands for the last three, to try things out: a root that no other process trusts.\n"
         "Listens on 15001 (redirected traffic), 15006 (the same on its way in), 15008 (HBONE), 15020 (metrics),\n"
         "15021 (readiness).\n"
         "SIGTERM or SIGINT drains and ends it; a second one ends it at once. Further arguments are ignored."
@@ -43,43 +43,76 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the proxy; 1 if it cannot start."""
-    del arguments
-    return or_failure(lambda: _serve(os.environ))
+    return or_failure(lambda: _serve(os.environ, arguments.argv), hint=_hint(os.environ))
 
 
-def _about(settings: ProxySettings) -> dict[str, dict[str, object]]:
-    """What the data plane is not told."""
-    from ztunnel.settings import IstioCaSettings
+def _hint(environ: Mapping[str, str]) -> str:
+    """For whoever called the program without a word and meant something else."""
+    from ztunnel.environment.meant import is_meant
 
-    mesh = "inline" if isinstance(settings.mesh, str) else settings.mesh
-    ca = settings.node.ca
-    endpoint = ca.endpoint if isinstance(ca, IstioCaSettings) else None
-    return fields(ca=endpoint, mesh=mesh, node=settings.node_name, drain_s=settings.node.drain)
+    return "" if is_meant(environ) else "; `ztunnel help` lists what else there is"
 
 
-def _serve(environ: Mapping[str, str]) -> int:
+def _serve(environ: Mapping[str, str], argv: Sequence[str]) -> int:
     import asyncio
     import logging
 
     from ztunnel.app import Node, real_parts
+    from ztunnel.environment.machine import look_around
     from ztunnel.environment.mesh import load_mesh
     from ztunnel.environment.proxy import read_environment
     from ztunnel.telemetry.log import set_up
 
-    settings = read_environment(environ, cores=len(os.sched_getaffinity(0)))
+    settings = read_environment(environ, look_around(), argv)
     # Standard output, as upstream: whoever collects its log finds all lines in one place.
     set_up(
-        style="json" if settings.log_format == "json" else "plain",
+        style="json" if settings.config.log_format == "json" else "plain",
         level=settings.node.log_level,
         stream=sys.stdout,
     )
-    log = logging.getLogger(__name__)
-    log.info("version: %s", __version__, extra=fields(mode="dedicated"))
-    native = settings.node.to_native(settings.service_account).decode()
-    log.info("running with config: %s", native, extra=_about(settings))
+    # Upstream's first lines have no narrower target.
+    _introduce(logging.getLogger("ztunnel"), settings, environ)
+    mesh, identity = load_mesh(settings)
+    node = Node(settings.node_of(identity), identity, mesh, real_parts(), started=STARTED)
+    return asyncio.run(node.run())
+
+
+def _introduce(log: logging.Logger, settings: ProxySettings, environ: Mapping[str, str]) -> None:
+    """What runs here, with which limits and settings, and what of them is not so."""
+    from ztunnel.environment.dump import as_yaml, config_section
+    from ztunnel.environment.table import META_ISTIO_VERSION
+    from ztunnel.fields import SEVERAL_LINES
+    from ztunnel.version import build_info, one_line
+
+    log.info("version: %s", one_line(build_info(environ.get(META_ISTIO_VERSION.name))))
+    _raise_descriptor_limit(log)
+    config = as_yaml(config_section(settings.config))
+    log.info("running with config: %s", config, extra={SEVERAL_LINES: True})
+    for complaint in settings.complaints:
+        log.error(complaint)
     if settings.not_built:
         names = " ".join(settings.not_built)
         log.warning("without effect, as they are not built yet: %s", names)
-    mesh, identity = load_mesh(settings)
-    node = Node(settings.node, identity, mesh, real_parts(), started=STARTED)
-    return asyncio.run(node.run())
+    if settings.config.certificates.fake:
+        log.warning(
+            "FAKE_CA=true: certificates are signed by a root that this process made for itself; "
+            "no other process trusts them; not for production"
+        )
+    if settings.config.tls.policy == "pqc" and not settings.config.certificates.fake:
+        log.warning(
+            "COMPLIANCE_POLICY=pqc holds between proxies; "
+            "the connection to the CA uses the groups that OpenSSL agrees on with it"
+        )
+
+
+def _raise_descriptor_limit(log: logging.Logger) -> None:
+    """Every connection needs two; what an account may have, it gets."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError) as error:
+        log.warning("failed to set file descriptor limits: %s", error)
+    else:
+        log.info("set file descriptor limits from %d to %d", soft, hard)

@@ -1,7 +1,7 @@
 """Durations as upstream's environment spells them; `spelling.duration` is the stricter form of our files.
 
 Numbers with a unit, one after the other or joined by `+` and `*` (`1h30m`, `1m+30s`, `2*30s`); a number
-without a unit is seconds.
+without a unit is seconds, alone or behind others (`3m31`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,7 @@ def duration(text: str) -> float:
 
 
 def _value(text: str) -> float:
-    text = text.strip()
-    if _NUMBER.fullmatch(text):
-        return float(text)
-    if not _STEPS.fullmatch(text):
+    if not text.strip() or not _STEPS.fullmatch(text):
         raise ValueError
     steps = _STEP.findall(text)
     if not all(unit in _SECONDS for _, unit in steps):
@@ -52,8 +49,8 @@ _SECONDS = {
     spelled: seconds
     for name, seconds in (_ONE | _MANY).items()
     for spelled in (name, name.upper(), name.capitalize())
-}
+} | {"": 1.0}
 
-_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
-_STEP = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-zµ]+)")
-_STEPS = re.compile(r"([0-9]+(\.[0-9]+)?\s*[A-Za-zµ]+\s*)+")
+# The unit swallows no blank before nothing: two numbers in a row (`1 2`) are a typing mistake.
+_STEP = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:\s*([A-Za-zµ]+))?")
+_STEPS = re.compile(r"\s*([0-9]+(\.[0-9]+)?\s*[A-Za-zµ]+\s*)*([0-9]+(\.[0-9]+)?\s*)?")

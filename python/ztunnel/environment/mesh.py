@@ -60,7 +60,9 @@ def _own(document: MeshDocument, settings: ProxySettings, path: Path) -> Identit
     for found in document.workloads(name.namespace, name.name):
         mismatch = _mismatch(found, settings)
         if mismatch is None:
-            return Identity(str(found["trustDomain"]), name.namespace, settings.service_account)
+            return Identity(
+                str(found["trustDomain"]), name.namespace, settings.workload.service_account
+            )
         reason = f"{name} {mismatch}"
     raise MeshFileError(path, [Problem(1, 1, "workloads", reason)])
 
@@ -68,9 +70,9 @@ def _own(document: MeshDocument, settings: ProxySettings, path: Path) -> Identit
 def _mismatch(workload: dict[str, Json], settings: ProxySettings) -> str | None:
     """Why a workload of our name is not ours, or None if it is."""
     account, node = workload["serviceAccount"], workload.get("node", "")
-    if account != settings.service_account:
-        wanted = settings.service_account
+    wanted, here = settings.workload.service_account, settings.config.place.node
+    if account != wanted:
         return f"has the service account {account}, PROXY_WORKLOAD_INFO says {wanted}"
-    if settings.node_name is not None and node != settings.node_name:
-        return f"is on {node or 'no node'}, and this is NODE_NAME={settings.node_name}"
+    if here is not None and node != here:
+        return f"is on {node or 'no node'}, and this is NODE_NAME={here}"
     return None

@@ -1,46 +1,51 @@
-"""Variables that upstream knows and this version does nothing about: they are named, never ignored in silence."""
+"""What this version cannot do yet: refused where serving without it would be unsafe, else named in one warning.
+
+Nothing is ignored in silence. `table.py` has the status of each variable; here it is acted on.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from ztunnel.environment import table
+from ztunnel.environment.variables import Status
 
+if TYPE_CHECKING:
+    from ztunnel.environment.config import Config
     from ztunnel.environment.variables import Variables
 
-# With the values that ask for nothing which is not so already.
-VARIABLES: dict[str, Iterable[str]] = {
-    "ALT_XDS_HOSTNAME": (),
-    "AUTHZ_POLICY_INFO_LOGGING": ("false",),
-    "CLUSTER_DOMAIN": ("cluster.local",),
-    "COMPLIANCE_POLICY": ("",),
-    "CRL_PATH": ("",),
-    "ENABLE_RESPONSE_BAGGAGE": ("true",),
-    "INPOD_PORT_REUSE": (),
-    "INPOD_UDS": (),
-    "LOCALHOST_APP_TUNNEL": ("true",),
-    "PREFERED_SERVICE_NAMESPACE": (),
-    "PROXY_CONFIG": ("",),
-    "TLS12_ENABLED": ("false",),
-    "USER_TIMEOUT_ENABLED": ("false",),
-    "XDS_ON_DEMAND": ("false",),
-    "XDS_ROOT_CA": (),
-}
-PREFIXES = ("ISTIO_META_", "ISTIO_METAJSON_", "XDS_HEADER_")
-# Of those, one that `control_plane.py` reads, and one that asks for nothing unless it is true.
-DNS_CAPTURE = "ISTIO_META_DNS_CAPTURE"
-READ = {"ISTIO_META_CLUSTER_ID", DNS_CAPTURE}
+
+def refuse(variables: Variables, config: Config) -> None:
+    """Notes what ends the start."""
+    if config.mode == "shared" and variables.get(table.PROXY_MODE.name) in (None, "shared"):
+        reason = "the shared mode of a node is not built yet; set PROXY_MODE=dedicated"
+        variables.wrong(table.PROXY_MODE.name, reason)
+    if not config.proxy and config.mesh.dns_proxy:
+        reason = "the DNS proxy is not built yet, and without the proxy nothing is left to run"
+        variables.mistake(table.ENABLE_PROXY.name, reason)
+    if config.mesh.server.address is not None:
+        # Going on would mean serving without the policies that the control plane has.
+        reason = "the control plane's mesh is not built yet; set XDS_ADDRESS= and LOCAL_XDS_PATH"
+        variables.wrong(table.XDS_ADDRESS.name, reason)
+    if config.mesh.local is None and not variables.is_set(table.LOCAL_XDS_PATH):
+        variables.missing(table.LOCAL_XDS_PATH.name, "must be a file with the mesh")
 
 
 def not_built(variables: Variables) -> tuple[str, ...]:
-    """The names of variables that are set and without effect, in order."""
-    found = [name for name, idle in VARIABLES.items() if not _is_idle(variables.get(name), idle)]
-    if (variables.get(DNS_CAPTURE) or "").lower() == "true":
-        found.append(DNS_CAPTURE)
-    found += [n for n in variables.names() if n.startswith(PREFIXES) and n not in READ]
+    """The names of variables that ask for something and are without effect, in order."""
+    found = [
+        variable.name
+        for _, group in table.GROUPS
+        for variable in group
+        if variable.status is Status.UNBUILT
+        and variables.is_set(variable)
+        and not variable.is_idle(variables.values[variable.name])
+    ]
+    if variables.values[table.META_DNS_CAPTURE.name] == "true" and not variables.is_set(
+        table.META_DNS_CAPTURE
+    ):
+        found.append(f"{table.META_DNS_CAPTURE.name} (unset means true)")
+    for prefix, _, status, _ in table.PREFIXES:
+        if status is Status.UNBUILT:
+            found += [f"{prefix}{name}" for name, _ in variables.with_prefix(prefix)]
     return tuple(sorted(found))
-
-
-def _is_idle(value: str | None, idle: Iterable[str]) -> bool:
-    return value is None or value in idle

@@ -1,119 +1,123 @@
-"""Single variables: present or not, and what their text must be. Every mistake is kept, none ends the reading.
+"""An environment being read. Every mistake is kept, none ends the reading.
 
-The rules are upstream's (spec/control.md §2.1): unset takes the default, set and unreadable is fatal, and the
-empty text is set. The sentences add what would be right.
+Unset takes the default, set and unreadable is fatal, and the empty text is set (spec/control.md §2.1). The
+sentences add what would be right. What may be a secret is never shown (spec/reliability.md U10).
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Generic, TypeVar
-
-from ztunnel.environment.durations import duration
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
+
+    from ztunnel.environment.kinds import Kind
 
 T = TypeVar("T")
 
 
-class Kind(Generic[T]):
-    """A kind of value: how it is read, and what is allowed, for the message."""
+class Status(Enum):
+    """What becomes of a variable in this version."""
 
-    def __init__(self, read: Callable[[str], T], allowed: str) -> None:
-        """`read` raises `ValueError` for what is not allowed."""
-        self.read = read
-        self.allowed = allowed
+    BUILT = "built"
+    """It does what it says."""
+    UNBUILT = "warns"
+    """Read and checked; a value that asks for something new is named in one warning."""
+    REFUSED = "stops"
+    """A value that asks for something new ends the start: going on without it would be unsafe."""
+    ACCEPTED = "accepted"
+    """Taken and without effect, as upstream takes it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variable(Generic[T]):
+    """One row of upstream's environment."""
+
+    name: str
+    kind: Kind[T]
+    default: T
+    shown: str
+    """The default, as the reference shows it."""
+    meaning: str
+    status: Status = Status.BUILT
+    about: str = ""
+    """Of the status: what is missing."""
+    idle: tuple[T, ...] = field(default=())
+    """Values beside the default that ask for nothing which is not so already."""
+
+    def is_idle(self, value: object) -> bool:
+        """Whether a value asks for nothing new."""
+        return value == self.default or value in self.idle
 
 
 class Variables:
-    """An environment being read."""
+    """The environment, and what was found wrong in it."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         # What is no UTF-8 counts as unset; Python keeps such bytes as lone surrogates.
         self._environ = {name: value for name, value in environ.items() if _is_utf8(value)}
         self.mistakes: list[str] = []
+        self.complaints: list[str] = []
+        """What upstream only logs, and goes on."""
+        self.values: dict[str, object] = {}
+        """Of every variable that was read, its value or its default."""
 
     def get(self, name: str) -> str | None:
         """The text of a variable, or None if it is unset."""
         return self._environ.get(name)
 
-    def names(self) -> list[str]:
-        """Of every variable that is set."""
-        return list(self._environ)
+    def is_set(self, variable: Variable[T]) -> bool:
+        """Whether it is there at all, be it empty or wrong."""
+        return variable.name in self._environ
 
-    def read(self, name: str, kind: Kind[T], default: T) -> T:
-        """The value of a variable; `default` if it is unset, or wrong, which is then noted."""
-        found = self.find(name, kind)
-        return default if found is None else found
+    def with_prefix(self, prefix: str) -> list[tuple[str, str]]:
+        """`(rest of the name, text)` of every variable whose name begins so, in order."""
+        found = sorted(self._environ.items())
+        return [(n.removeprefix(prefix), text) for n, text in found if n.startswith(prefix)]
 
-    def find(self, name: str, kind: Kind[T]) -> T | None:
-        """The value of a variable, None if it is unset, or wrong, which is then noted."""
-        text = self.get(name)
-        if text is None:
-            return None
-        try:
-            return kind.read(text)
-        except ValueError as error:
-            self.mistake(name, str(error) or f"must be {kind.allowed}")
-            return None
+    def read(self, variable: Variable[T]) -> T:
+        """Its value; the default if it is unset, or wrong, which is then noted, once."""
+        if variable.name in self.values:
+            return cast("T", self.values[variable.name])
+        text, value = self.get(variable.name), variable.default
+        if text is not None:
+            try:
+                value = variable.kind.read(text)
+            except ValueError as error:
+                self.mistake(variable.name, str(error) or f"must be {variable.kind.allowed}")
+        self.values[variable.name] = value
+        return value
 
     def mistake(self, name: str, reason: str) -> None:
         """Notes what is wrong with a variable that is set."""
-        value = self._environ.get(name, "")
-        shown = value if len(value) <= MAX_SHOWN else f"{value[:MAX_SHOWN]}..."
-        self.mistakes.append(f"invalid env var {name}={_one_line(shown)} ({reason})")
+        self.mistakes.append(
+            f"invalid env var {name}={shown(name, self.get(name) or '')} ({reason})"
+        )
 
     def missing(self, name: str, reason: str) -> None:
         """Notes that a variable is needed."""
         self.mistakes.append(f"missing env var {name} ({reason})")
 
-
-def integer(low: int, high: int) -> Kind[int]:
-    """Decimal digits, within bounds."""
-
-    def read(text: str) -> int:
-        if not _DECIMAL.fullmatch(text) or not low <= int(text) <= high:
-            raise ValueError
-        return int(text)
-
-    return Kind(read, f"a whole number from {low} to {high}")
+    def wrong(self, name: str, reason: str) -> None:
+        """The one or the other, as it is set or not."""
+        (self.missing if self.get(name) is None else self.mistake)(name, reason)
 
 
-def seconds(low: float, high: float) -> Kind[float]:
-    """A duration within bounds."""
-
-    def read(text: str) -> float:
-        try:
-            value = duration(text)
-        except (ValueError, OverflowError):
-            raise ValueError('must be a duration such as "30s" or "1h30m"') from None
-        if not low <= value <= high:
-            raise ValueError
-        return value
-
-    return Kind(read, f"a duration from {low:g} s to {high:g} s")
+def shown(name: str, text: str) -> str:
+    """A value as messages show it: on one line, not too long, and not at all if it may be a secret."""
+    if is_secret(name):
+        return REDACTED
+    text = _USER.sub("//...@", text)
+    cut = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in cut)
 
 
-def choice(*words: str) -> Kind[str]:
-    """One of a few words."""
-
-    def read(text: str) -> str:
-        if text not in words:
-            raise ValueError
-        return text
-
-    return Kind(read, " or ".join(words))
-
-
-def _truth(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise ValueError
-    return text == "true"
-
-
-BOOLEAN = Kind(_truth, "true or false")
-TEXT = Kind(str, "a text")
+def is_secret(name: str) -> bool:
+    """Tokens, and headers, which may hold some."""
+    return name == "AUTH_TOKEN" or name.startswith(SECRET_PREFIXES)
 
 
 def _is_utf8(text: str) -> bool:
@@ -124,10 +128,8 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
-
-
-# 20 digits hold every 64-bit number; a sign is taken as Rust's parser takes it.
-_DECIMAL = re.compile(r"\+?[0-9]{1,20}")
+SECRET_PREFIXES = ("XDS_HEADER_", "CA_HEADER_")
+REDACTED = "<redacted>"
 MAX_SHOWN = 120
+# `https://user:password@host`, which is refused, and should not stand in a log for it.
+_USER = re.compile(r"//[^/\s]*@")

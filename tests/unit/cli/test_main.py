@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from ztunnel import __version__
 from ztunnel.cli import VERBS, main
 from ztunnel.environment.meant import TELLING
+from ztunnel.version import build_info, one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+BUILD_INFO = re.compile(
+    r'version\.BuildInfo\{Version:"(?P<version>[^"]+)", GitRevision:"[^"]+", RustVersion:"[^"]+", '
+    r'BuildProfile:"(release|debug)", BuildStatus:"(Clean|Modified|unknown)", IstioVersion:"(?P<istio>[^"]+)", '
+    r'CryptoProvider:"tls-aws-lc"\}\n'
+)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -30,27 +40,64 @@ def not_meant_for_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.mark.parametrize("word", ["--help", "help"])
-def test_help_lists_every_verb(word: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main([word])
-    assert caught.value.code == 0
+def code_of(argv: list[str]) -> object:
+    try:
+        return main(argv)
+    except SystemExit as end:
+        return end.code
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["-h"], ["help"], ["help", "more"]])
+def test_help_lists_every_verb(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of(argv) == 0
     out = capsys.readouterr().out
     for verb, summary in VERBS.items():
         assert f"{verb} " in out
         assert summary in out
 
 
-@pytest.mark.parametrize(
-    "argv", [[], ["nonsense"], ["run"], ["check"], ["run", "x", "y"], ["version", "x"]]
-)
-def test_what_is_not_understood_ends_with_two(
+@pytest.mark.parametrize("argv", [["run"], ["check"], ["run", "x", "y"]])
+def test_arguments_that_are_not_understood_end_with_two(
     argv: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(argv)
-    assert caught.value.code == 2
+    assert code_of(argv) == 2
     assert "usage: ztunnel" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["nonsense", "--nonsense", "", "Proxy"])
+def test_an_unknown_command_is_named_and_what_there_is_comes_on_standard_output(
+    word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([word, "proxy"]) == 1
+    out, err = capsys.readouterr()
+    assert err == f"unknown command: {word}\n"
+    assert out.startswith("usage: ztunnel")
+
+
+@pytest.mark.parametrize("more", [[], ["x", "--y"]])
+def test_the_version_is_upstreams_line(
+    more: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("ISTIO_META_ISTIO_VERSION", raising=False)
+    assert main(["version", *more]) == 0
+    line = BUILD_INFO.fullmatch(capsys.readouterr().out)
+    assert line
+    assert line["version"] == __version__
+    assert line["istio"] == "unknown"
+
+
+def test_the_version_as_json_is_that_of_the_dump(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ISTIO_META_ISTIO_VERSION", '1.28-"x"\n')
+    assert main(["version", "--json"]) == 0
+    info = json.loads(capsys.readouterr().out)
+    assert info == build_info('1.28-"x"\n')
+    assert list(info) == [
+        *("version", "gitRevision", "rustVersion", "buildProfile"),
+        *("buildStatus", "istioVersion", "cryptoProvider"),
+    ]
+    assert r'IstioVersion:"1.28-\"x\"\u{a}"' in one_line(info)
 
 
 def test_check_lists_every_mistake_and_ends_with_one(
@@ -154,8 +201,8 @@ def test_a_proxy_says_every_mistake_of_its_environment_and_ends_with_one(
     assert capsys.readouterr().err.splitlines() == [
         "invalid env var PROXY_WORKLOAD_INFO=n/web "
         "(must be namespace/name/serviceaccount of the workload to stand for)",
-        "missing env var LOCAL_XDS_PATH (must be a file with the mesh)",
         "invalid env var PACKET_MARK=x (must be a whole number from 0 to 4294967295)",
+        "missing env var LOCAL_XDS_PATH (must be a file with the mesh)",
         "error: the environment has 3 mistakes",
     ]
 
@@ -174,13 +221,38 @@ def test_a_proxys_mesh_with_a_mistake_is_shown_as_check_does(
         "CRL_PATH": "/crl",
     }.items():
         monkeypatch.setenv(name, value)
-    assert main(["proxy"]) == 1
+    assert main(["proxy", "ztunnel", "--x"]) == 1
     out, err = capsys.readouterr()
     assert err.splitlines() == [
         f"{path}:1:13: workloads[0]: not a mapping: x",
         f"error: mesh file has 1 mistake: {path}",
     ]
-    start, config, unbuilt = out.splitlines()
-    assert f"version: {__version__}" in start
-    assert '"outbound":"[::]:15001"' in config
-    assert "without effect, as they are not built yet: CRL_PATH" in unbuilt
+    lines = [line.rstrip("\t") for line in out.splitlines()]
+    assert lines[0].split("\t")[1:3] == ["info", "ztunnel"]
+    assert BUILD_INFO.fullmatch(lines[0].split("\t")[3].removeprefix("version: ") + "\n")
+    limits = r"set file descriptor limits from \d+ to (\d+)"
+    assert re.fullmatch(limits, lines[1].split("\t")[3])
+    assert lines[2].endswith("\tinfo\tztunnel\trunning with config: proxy: true")
+    config = yaml.compose("\n".join(lines[2:-1]).partition("running with config: ")[2])
+    assert isinstance(config, yaml.MappingNode)
+    shown = {key.value: value.value for key, value in config.value}
+    assert shown["proxyArgs"] == "proxy ztunnel --x"
+    assert shown["outboundAddr"] == "[::]:15001"
+    assert lines[-1].endswith(
+        "\twarn\tztunnel\twithout effect, as they are not built yet: CRL_PATH ISTIO_META_DNS_CAPTURE (unset means true)"
+    )
+
+
+def test_without_a_word_and_without_an_environment_the_way_to_help_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([]) == 1
+    err = capsys.readouterr().err
+    assert "missing env var PROXY_MODE" in err
+    assert err.endswith("; `ztunnel help` lists what else there is\n")
+
+
+def test_the_module_takes_upstreams_words_as_well() -> None:
+    done = python("-m", "ztunnel", "proxy", "ztunnel")
+    assert done.returncode == 1
+    assert "missing env var PROXY_MODE" in done.stderr

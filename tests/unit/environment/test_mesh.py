@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ztunnel.dataplane.handle import TYPE_AUTHORIZATION, TYPE_SERVICE, TYPE_WORKLOAD
+from ztunnel.environment.config import Machine
 from ztunnel.environment.mesh import load_mesh
 from ztunnel.environment.proxy import ProxySettings, read_environment
 from ztunnel.errors import MeshFileError
@@ -64,7 +65,7 @@ def settings(path: Path | str, **more: str) -> ProxySettings:
         **where,
         **more,
     }
-    return read_environment(environ, cores=1)
+    return read_environment(environ, Machine(cores=1))
 
 
 @pytest.fixture

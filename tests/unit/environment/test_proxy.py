@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from ztunnel.endpoint import Endpoint, RootFile, RootText, SystemRoots, TokenFile, TokenText
+from ztunnel.environment.config import Machine
 from ztunnel.environment.meant import is_meant
 from ztunnel.environment.proxy import ProxySettings, read_environment
 from ztunnel.errors import EnvironmentUnusable
-from ztunnel.settings import IstioCaSettings
+from ztunnel.identity.spiffe import Identity
+from ztunnel.settings import CaSettings, IstioCaSettings
 
 PEM = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
 LEAST = {
@@ -22,11 +24,13 @@ LEAST = {
     "LOCAL_XDS_PATH": "/etc/mesh.yaml",
     "CA_ADDRESS": "ca.example:15012",
     "CA_ROOT_CA": "SYSTEM",
+    "ISTIO_META_DNS_CAPTURE": "false",
 }
+MACHINE = Machine(cores=2)
 
 
 def good(**more: str) -> ProxySettings:
-    return read_environment({**LEAST, **more}, cores=2)
+    return read_environment({**LEAST, **more}, MACHINE)
 
 
 def native(**more: str) -> dict[str, Any]:
@@ -43,17 +47,18 @@ def endpoint(**more: str) -> Endpoint:
 def mistakes(without: str = "", **more: str) -> tuple[str, ...]:
     environ = {name: value for name, value in {**LEAST, **more}.items() if name != without}
     with pytest.raises(EnvironmentUnusable) as caught:
-        read_environment(environ, cores=2)
+        read_environment(environ, MACHINE)
     return tuple(caught.value.lines())
 
 
 def test_the_least_that_a_proxy_must_be_told_has_upstreams_defaults_for_the_rest() -> None:
     settings = good()
     assert settings.mesh == Path("/etc/mesh.yaml")
-    assert settings.service_account == "web-account"
-    assert settings.node_name is None
-    assert settings.log_format == "plain"
+    assert settings.workload.service_account == "web-account"
+    assert settings.config.place.node is None
+    assert settings.config.log_format == "plain"
     assert settings.not_built == ()
+    assert settings.complaints == ()
     assert settings.node.drain == 5
     assert isinstance(settings.node.ca, IstioCaSettings)
     assert settings.node.ca.leaf_lifetime == 86400
@@ -122,6 +127,12 @@ def test_the_least_that_a_proxy_must_be_told_has_upstreams_defaults_for_the_rest
         ({"KEEPALIVE_TIME": "5m"}, ("keepalive", "time"), 300),
         ({"KEEPALIVE_INTERVAL": "10s"}, ("keepalive", "interval"), 10),
         ({"KEEPALIVE_RETRIES": "3"}, ("keepalive", "retries"), 3),
+        ({"ENABLE_RESPONSE_BAGGAGE": "false"}, ("responseBaggage",), False),
+        ({"LOCALHOST_APP_TUNNEL": "false"}, ("localhostAppTunnel",), False),
+        ({"IPV6_ENABLED": "false"}, ("ipv6",), False),
+        ({"PROXY_CONFIG": "statsPort: 15888"}, ("listeners", "metrics"), "[::]:15888"),
+        ({"PROXY_CONFIG": "concurrency: 7"}, ("workers",), 7),
+        ({"COMPLIANCE_POLICY": "pqc"}, ("tls", "groups"), "pqc"),
     ],
 )
 def test_each_variable_reaches_its_setting(
@@ -181,7 +192,7 @@ def test_without_an_address_the_authority_is_where_istio_installs_it(
     more: dict[str, str], expected: str
 ) -> None:
     environ = {name: value for name, value in LEAST.items() if name != "CA_ADDRESS"}
-    ca = read_environment({**environ, **more}, cores=2).node.ca
+    ca = read_environment({**environ, **more}, MACHINE).node.ca
     assert isinstance(ca, IstioCaSettings)
     assert str(ca.endpoint) == expected
 
@@ -223,42 +234,13 @@ def test_what_else_the_authority_is_told_and_may_be_called() -> None:
 
 def test_the_mesh_may_stand_in_the_environment_itself() -> None:
     environ = {name: value for name, value in LEAST.items() if name != "LOCAL_XDS_PATH"}
-    settings = read_environment({**environ, "LOCAL_XDS": "workloads: []"}, cores=2)
+    settings = read_environment({**environ, "LOCAL_XDS": "workloads: []"}, MACHINE)
     assert settings.mesh == "workloads: []"
-
-
-BOOLEANS = (
-    "ENABLE_ORIG_SRC",
-    "ENABLE_PROXY",
-    "FAKE_CA",
-    "IPV6_ENABLED",
-    "KEEPALIVE_ENABLED",
-    "UNSTABLE_ENABLE_SOCKS5",
-)
-DURATIONS = (
-    "CONNECTION_TERMINATION_DEADLINE",
-    "KEEPALIVE_INTERVAL",
-    "KEEPALIVE_TIME",
-    "POOL_UNUSED_RELEASE_TIMEOUT",
-    "SECRET_TTL",
-)
-INTEGERS = (
-    "HTTP2_CONNECTION_WINDOW_SIZE",
-    "HTTP2_FRAME_SIZE",
-    "HTTP2_STREAM_WINDOW_SIZE",
-    "KEEPALIVE_RETRIES",
-    "PACKET_MARK",
-    "POOL_MAX_STREAMS_PER_CONNECTION",
-    "TERMINATION_GRACE_PERIOD_SECONDS",
-)
 
 
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        *((n, v, "must be true or false") for n in BOOLEANS for v in ("", "TRUE", "1", "yes")),
-        *((n, v, "must be a duration such as") for n in DURATIONS for v in ("", "x", "-1s")),
-        *((n, v, "must be a whole number") for n in INTEGERS for v in ("", "x", "0x10", "-1")),
         ("HTTP2_FRAME_SIZE", "16383", "must be a whole number from 16384 to 16777215"),
         ("PACKET_MARK", "4294967296", "must be a whole number from 0 to 4294967295"),
         ("POOL_UNUSED_RELEASE_TIMEOUT", "0s", "must be a duration from"),
@@ -271,7 +253,11 @@ INTEGERS = (
         ("PROXY_WORKLOAD_INFO", "a//c", "must be namespace/name/serviceaccount"),
         ("XDS_ADDRESS", "istiod:15012", "not built yet"),
         ("ENABLE_PROXY", "false", "nothing is left to run"),
-        ("FAKE_CA", "true", "there is no fake authority"),
+        ("XDS_ADDRESS", "http://istiod:15012", "TLS is required"),
+        ("COMPLIANCE_POLICY", "PQC", "must be pqc or empty"),
+        ("ISTIO_META_DNS_PROXY_ADDR", "not-an-address", "must be localhost:port or ip:port"),
+        ("ISTIO_META_DNS_PROXY_ADDR", "10.0.0.1", "must be localhost:port or ip:port"),
+        ("ISTIO_META_DNS_PROXY_ADDR", "::1:53", "must be localhost:port or ip:port"),
         ("LOCAL_XDS", "workloads: []", "LOCAL_XDS is set as well"),
         ("LOCAL_XDS_PATH", "", "must be a file"),
         ("CA_ADDRESS", "", "must be an address"),
@@ -326,16 +312,59 @@ def test_a_value_cannot_break_out_of_its_message() -> None:
 
 
 def test_what_is_known_and_not_built_is_named_unless_it_asks_for_nothing() -> None:
-    idle = {"XDS_ON_DEMAND": "false", "ENABLE_RESPONSE_BAGGAGE": "true", "CRL_PATH": ""}
-    assert good(**idle, ISTIO_META_CLUSTER_ID="c", ISTIO_META_DNS_CAPTURE="false").not_built == ()
+    idle = {
+        "CLUSTER_DOMAIN": "cluster.local",
+        "CRL_PATH": "",
+        "ENABLE_RESPONSE_BAGGAGE": "true",
+        "INPOD_ENABLED": "true",
+        "INPOD_PORT_REUSE": "true",
+        "INPOD_UDS": "/var/run/ztunnel/ztunnel.sock",
+        "INSTANCE_IP": "10.0.0.1",
+        "ISTIO_META_CLUSTER_ID": "c",
+        "ISTIO_META_ENABLE_HBONE": "true",
+        "POD_NAME": "z",
+        "RUST_BACKTRACE": "1",
+        "TLS12_ENABLED": "false",
+        "XDS_ON_DEMAND": "false",
+    }
+    assert good(**idle).not_built == ()
     asked = {
+        "CLUSTER_DOMAIN": "example.org",
         "CRL_PATH": "/crl",
+        "INPOD_UDS": "/sock",
         "ISTIO_META_DNS_CAPTURE": "TRUE",
-        "ISTIO_META_FOO": "x",
         "TLS12_ENABLED": "true",
-        "XDS_ON_DEMAND": "true",
+        "XDS_HEADER_X": "y",
+        "XDS_ROOT_CA": "SYSTEM",
     }
     assert good(**asked).not_built == tuple(sorted(asked))
+    assert good(XDS_ON_DEMAND="true").not_built == ("XDS_ON_DEMAND",)
+
+
+def test_the_dns_proxy_is_asked_for_by_saying_nothing() -> None:
+    environ = {name: value for name, value in LEAST.items() if name != "ISTIO_META_DNS_CAPTURE"}
+    found = read_environment(environ, MACHINE)
+    assert found.not_built == ("ISTIO_META_DNS_CAPTURE (unset means true)",)
+    assert found.config.mesh.dns_proxy
+
+
+def test_a_proxy_may_sign_for_itself_if_it_is_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    environ = {name: value for name, value in LEAST.items() if not name.startswith("CA_")}
+    found = read_environment(
+        {**environ, "FAKE_CA": "true", "CA_ADDRESS": "", "SECRET_TTL": "1h"}, MACHINE
+    )
+    assert found.node.ca == CaSettings(directory=None, leaf_lifetime=3600)
+    ca = found.node_of(Identity("example.org", "default", "web-account")).ca
+    assert isinstance(ca, CaSettings)
+    assert ca.trust_domain == "example.org"
+
+
+def test_an_authority_that_signs_elsewhere_is_left_as_it_is() -> None:
+    found = good()
+    assert found.node_of(Identity("example.org", "default", "web-account")) is found.node
 
 
 def test_bytes_that_are_no_utf8_count_as_unset() -> None:
