@@ -132,12 +132,13 @@ lint: $(STAMPS)/built $(STAMPS)/group-test $(STAMPS)/group-lint ## every check t
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/stubtest --concise --mypy-config-file pyproject.toml ztunnel._ztunnel
+	$(BIN)/python -m tools.environment_reference --check
 	bash tools/rules.sh
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Fuzzing, measuring, documentation
 
-.PHONY: fuzz bench bench-smoke bench-macro bench-macro-smoke soak bench-micro gates docs
+.PHONY: fuzz bench bench-smoke bench-macro bench-macro-smoke soak bench-micro gates docs reference
 fuzz: $(STAMPS)/venv ## fuzz every target (SECONDS=60 each); new inputs stay in target/fuzz-corpus
 	@command -v cargo-fuzz >/dev/null || { echo "missing: cargo-fuzz; cargo install --locked cargo-fuzz" >&2; exit 1; }
 	export RUSTC_BOOTSTRAP=1 # the coverage counters are an unstable flag of the stable compiler
@@ -174,6 +175,9 @@ bench-micro: ## time the parts that do no I/O: decisions, changes of the mesh, t
 
 gates: $(STAMPS)/venv ## count system calls, allocations, instructions; fails if one rose by 3 % (UPDATE=1 takes them)
 	@$(BIN)/python -m tools.gates $(if $(UPDATE),--update)
+
+reference: $(STAMPS)/built ## write what is generated of docs/; `make lint` checks that it is up to date
+	@$(BIN)/python -m tools.environment_reference
 
 docs: $(STAMPS)/venv ## API documentation of the four crates; warnings are errors
 	@RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked

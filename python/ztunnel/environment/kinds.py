@@ -55,7 +55,14 @@ def seconds(low: float, high: float) -> Kind[float]:
             raise ValueError
         return value
 
-    return Kind(read, f"a duration from {low:g} s to {high:g} s", "duration")
+    return Kind(read, f"a duration from {_spelled(low)} to {_spelled(high)}", "duration")
+
+
+def _spelled(value: float) -> str:
+    """A bound as somebody would write it."""
+    if value >= 86400:
+        return f"{value / 86400:g}d"
+    return f"{value:g}s" if value >= 1 or value == 0 else f"{value * 1000:g}ms"
 
 
 def choice(*words: str, allowed: str = "") -> Kind[str]:

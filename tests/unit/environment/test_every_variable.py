@@ -1,4 +1,4 @@
-"""Every variable of upstream's, one by one: malformed, empty, huge, and what is said about it (issue table D7)."""
+"""Every variable of upstream's, one by one: malformed, empty, huge, and what is said about it."""
 
 from __future__ import annotations
 
