@@ -109,6 +109,7 @@ def _node(config: Config, workload: WorkloadInfo, ca: CaSettings | IstioCaSettin
         packet_mark=config.sockets.mark,
         original_source=config.sockets.original_source,
         drain=config.drain,
+        authz_info_logging=config.info_decisions,
         response_baggage=config.baggage,
         localhost_app_tunnel=config.app_tunnel_on_loopback,
         ipv6=config.ports.ipv6,

@@ -367,8 +367,6 @@ LOG_FORMAT = _text("LOG_FORMAT", "plain", "`json` for one object a line; anythin
 AUTHZ_POLICY_INFO_LOGGING = _switch(
     "AUTHZ_POLICY_INFO_LOGGING",
     "Log each decision of policy at info, not debug.",
-    status=Status.UNBUILT,
-    about="decisions are not logged yet",
 )
 RUST_BACKTRACE = _maybe(
     "RUST_BACKTRACE",

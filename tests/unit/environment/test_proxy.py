@@ -128,6 +128,8 @@ def test_the_least_that_a_proxy_must_be_told_has_upstreams_defaults_for_the_rest
         ({"KEEPALIVE_INTERVAL": "10s"}, ("keepalive", "interval"), 10),
         ({"KEEPALIVE_RETRIES": "3"}, ("keepalive", "retries"), 3),
         ({"ENABLE_RESPONSE_BAGGAGE": "false"}, ("responseBaggage",), False),
+        ({"AUTHZ_POLICY_INFO_LOGGING": "true"}, ("authzInfoLogging",), True),
+        ({"AUTHZ_POLICY_INFO_LOGGING": ""}, ("authzInfoLogging",), False),
         ({"LOCALHOST_APP_TUNNEL": "false"}, ("localhostAppTunnel",), False),
         ({"IPV6_ENABLED": "false"}, ("ipv6",), False),
         ({"PROXY_CONFIG": "statsPort: 15888"}, ("listeners", "metrics"), "[::]:15888"),
