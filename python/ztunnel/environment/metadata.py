@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ztunnel.environment import table
 from ztunnel.environment.kinds import DNS_ADDRESS
+from ztunnel.environment.variables import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +52,8 @@ def dns_address(variables: Variables, metadata: Mapping[str, str]) -> Loopback |
         if variables.get(name) is not None:
             variables.mistake(name, reason)
         else:
-            variables.mistakes.append(f"invalid proxy metadata DNS_PROXY_ADDR={text} ({reason})")
+            value = shown("DNS_PROXY_ADDR", text)
+            variables.mistakes.append(f"invalid proxy metadata DNS_PROXY_ADDR={value} ({reason})")
         return table.DNS_DEFAULT
     variables.values[table.META_DNS_PROXY_ADDR.name] = found
     return found

@@ -72,7 +72,8 @@ def read_config(variables: Variables, machine: Machine, arguments: Sequence[str]
         baggage=variables.read(table.ENABLE_RESPONSE_BAGGAGE),
         inpod_socket=variables.read(table.INPOD_UDS),
         inpod_port_reuse=variables.read(table.INPOD_PORT_REUSE),
-        arguments=" ".join(arguments),
+        # Bytes that are no UTF-8 could be written nowhere.
+        arguments=" ".join(arguments).encode("utf-8", "replace").decode(),
         resolv_conf=machine.resolv_conf,
     )
 

@@ -58,7 +58,7 @@ class Variables:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         # What is no UTF-8 counts as unset; Python keeps such bytes as lone surrogates.
-        self._environ = {name: value for name, value in environ.items() if _is_utf8(value)}
+        self._environ = {n: value for n, value in environ.items() if _is_utf8(n + value)}
         self.mistakes: list[str] = []
         self.complaints: list[str] = []
         """What upstream only logs, and goes on."""
@@ -93,9 +93,8 @@ class Variables:
 
     def mistake(self, name: str, reason: str) -> None:
         """Notes what is wrong with a variable that is set."""
-        self.mistakes.append(
-            f"invalid env var {name}={shown(name, self.get(name) or '')} ({reason})"
-        )
+        value = shown(name, self.get(name) or "")
+        self.mistakes.append(_one_line(f"invalid env var {name}={value} ({reason})"))
 
     def missing(self, name: str, reason: str) -> None:
         """Notes that a variable is needed."""
@@ -112,12 +111,16 @@ def shown(name: str, text: str) -> str:
         return REDACTED
     text = _USER.sub("//...@", text)
     cut = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in cut)
+    return _one_line(cut)
 
 
 def is_secret(name: str) -> bool:
     """Tokens, and headers, which may hold some."""
     return name == "AUTH_TOKEN" or name.startswith(SECRET_PREFIXES)
+
+
+def _one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
 
 
 def _is_utf8(text: str) -> bool:

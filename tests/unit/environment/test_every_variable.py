@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ztunnel.environment import table
 from ztunnel.environment.config import Machine
+from ztunnel.environment.dump import as_yaml, config_section
 from ztunnel.environment.kinds import (
     ADDRESS,
     BOOLEAN,
@@ -156,3 +159,22 @@ def test_a_pair_that_cannot_be_is_named(environ: dict[str, str], reason: str) ->
     variables = Variables(environ)
     read_config(variables, Machine(cores=2))
     assert reason in variables.mistakes
+
+
+@settings(deadline=None)
+@given(st.sampled_from(sorted(ALL)), st.text(max_size=60))
+def test_whatever_a_variable_holds_there_is_a_configuration_or_a_mistake_on_one_line(
+    name: str, text: str
+) -> None:
+    variables = Variables({name: text})
+    config = read_config(variables, Machine(cores=2), ["\udcff"])
+    for mistake in variables.mistakes:
+        assert mistake.isprintable()
+    logged = as_yaml(config_section(config))
+    logged.encode()
+    assert all(key in logged for key in ("\nproxyArgs: ", "\ncrlPath: "))
+
+
+def test_names_that_are_no_utf8_count_as_unset() -> None:
+    variables = Variables({"ISTIO_META_\udcff": "x", "ISTIO_META_B": "\udcff", "ISTIO_META_C": "c"})
+    assert variables.with_prefix("ISTIO_META_") == [("C", "c")]
