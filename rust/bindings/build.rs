@@ -13,14 +13,19 @@ use std::process::Command;
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     // Written at each commit and checkout; absent in an archive, and then nothing changes.
-    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
-        if Path::new(&log).exists() {
-            println!("cargo::rerun-if-changed={log}");
-        }
+    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"])
+        && Path::new(&log).exists()
+    {
+        println!("cargo::rerun-if-changed={log}");
     }
-    let is_modified = git(&["status", "--porcelain", "--untracked-files=no"]).map(|s| !s.is_empty());
+    let is_modified =
+        git(&["status", "--porcelain", "--untracked-files=no"]).map(|s| !s.is_empty());
     let revision = git(&["rev-parse", "HEAD"]).map_or_else(unknown, |commit| {
-        let mark = if is_modified == Some(true) { "-dirty" } else { "" };
+        let mark = if is_modified == Some(true) {
+            "-dirty"
+        } else {
+            ""
+        };
         format!("{commit}{mark}")
     });
     let status = match is_modified {
@@ -28,13 +33,18 @@ fn main() {
         Some(false) => "Clean".into(),
         None => unknown(),
     };
-    let compiler = env::var("RUSTC").ok().and_then(|rustc| said(&rustc, &["--version"]));
+    let compiler = env::var("RUSTC")
+        .ok()
+        .and_then(|rustc| said(&rustc, &["--version"]));
     // "rustc 1.95.0 (59807616e 2026-04-14)"
     let version = compiler.as_deref().and_then(|line| line.split(' ').nth(1));
     fact("GIT_REVISION", &revision);
     fact("BUILD_STATUS", &status);
     fact("RUST_VERSION", version.unwrap_or("unknown"));
-    fact("BUILD_PROFILE", &env::var("PROFILE").unwrap_or_else(|_| unknown()));
+    fact(
+        "BUILD_PROFILE",
+        &env::var("PROFILE").unwrap_or_else(|_| unknown()),
+    );
 }
 
 fn fact(name: &str, value: &str) {
