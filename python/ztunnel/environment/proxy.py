@@ -151,4 +151,5 @@ def _keepalive(config: Config) -> tuple[tuple[str, Json], ...]:
         ("time", config.sockets.keepalive_time),
         ("interval", config.sockets.keepalive_interval),
         ("retries", config.sockets.keepalive_retries),
+        ("userTimeout", config.sockets.user_timeout),
     )

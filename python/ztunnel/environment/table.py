@@ -305,8 +305,6 @@ USER_TIMEOUT_ENABLED = _flag(
     "USER_TIMEOUT_ENABLED",
     False,
     "End a connection whose data nobody acknowledges for as long as keepalive would wait.",
-    status=Status.UNBUILT,
-    about="keepalive only",
 )
 ENABLE_ORIG_SRC = _maybe(
     "ENABLE_ORIG_SRC",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ztunnel.dataplane.native import NativeDataPlane
 from ztunnel.endpoint import Endpoint, RootFile, RootText, SystemRoots, TokenFile, TokenText
 from ztunnel.environment.config import Machine
 from ztunnel.environment.meant import is_meant
@@ -94,7 +95,13 @@ def test_the_least_that_a_proxy_must_be_told_has_upstreams_defaults_for_the_rest
             "connectionWindow": 16777216,
             "frameSize": 1048576,
         },
-        "keepalive": {"enabled": True, "time": 180.0, "interval": 180.0, "retries": 9},
+        "keepalive": {
+            "enabled": True,
+            "time": 180.0,
+            "interval": 180.0,
+            "retries": 9,
+            "userTimeout": False,
+        },
     }
 
 
@@ -127,6 +134,7 @@ def test_the_least_that_a_proxy_must_be_told_has_upstreams_defaults_for_the_rest
         ({"KEEPALIVE_TIME": "5m"}, ("keepalive", "time"), 300),
         ({"KEEPALIVE_INTERVAL": "10s"}, ("keepalive", "interval"), 10),
         ({"KEEPALIVE_RETRIES": "3"}, ("keepalive", "retries"), 3),
+        ({"USER_TIMEOUT_ENABLED": "true"}, ("keepalive", "userTimeout"), True),
         ({"ENABLE_RESPONSE_BAGGAGE": "false"}, ("responseBaggage",), False),
         ({"AUTHZ_POLICY_INFO_LOGGING": "true"}, ("authzInfoLogging",), True),
         ({"AUTHZ_POLICY_INFO_LOGGING": ""}, ("authzInfoLogging",), False),
@@ -144,6 +152,27 @@ def test_each_variable_reaches_its_setting(
     for step in path:
         found = found[step]
     assert found == value
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"UNSTABLE_ENABLE_SOCKS5": "true", "IPV6_ENABLED": "false", "ENABLE_ORIG_SRC": "true"},
+        {"ZTUNNEL_WORKER_THREADS": "256", "PACKET_MARK": "4294967295", "RUST_LOG": "access=off"},
+        {"HTTP2_STREAM_WINDOW_SIZE": "1", "HTTP2_FRAME_SIZE": "16384", "KEEPALIVE_RETRIES": "1"},
+        {"HTTP2_CONNECTION_WINDOW_SIZE": "1", "POOL_UNUSED_RELEASE_TIMEOUT": "1ms"},
+        {
+            "KEEPALIVE_TIME": "366d",
+            "KEEPALIVE_INTERVAL": "366d",
+            "POOL_UNUSED_RELEASE_TIMEOUT": "366d",
+        },
+        {"PROXY_CONFIG": "{statsPort: 0, concurrency: 65535}", "AUTHZ_POLICY_INFO_LOGGING": "true"},
+    ],
+)
+def test_the_data_plane_takes_whatever_the_environment_may_say(more: dict[str, str]) -> None:
+    data_plane = NativeDataPlane(good(**more).node.to_native("web-account"))
+    data_plane.stop()
 
 
 @pytest.mark.parametrize(
