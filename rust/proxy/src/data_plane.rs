@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use crate::capture::WayIn;
 use crate::connections::{Inquiries, Inquiry};
 use crate::control::{Event, Events, Phase};
+use crate::dump::{Dump, DumpError};
 use crate::settings::{LogFormat, Settings, SettingsError};
 use crate::shared::{OwnAddresses, Shared};
 use crate::sys::{self, AcceptedOptions, ListenOptions, ReusePort};
@@ -274,6 +275,15 @@ impl DataPlane {
     #[must_use]
     pub fn connections(&self) -> Vec<u8> {
         self.inquiries.connections()
+    }
+
+    /// The whole configuration dump of this moment (spec/control.md §11), to be read piece by piece. `given` are the
+    /// control side's sections, as JSON.
+    ///
+    /// # Errors
+    /// A given section that is not JSON; no thread to write with.
+    pub fn open_dump(&self, given: BTreeMap<String, Vec<u8>>) -> Result<Dump, DumpError> {
+        Dump::start(self.shared.snapshot(), given)
     }
 
     fn certificates(&self) -> Vec<serde_json::Value> {

@@ -19,6 +19,7 @@ pub mod data_plane;
 mod deliver;
 mod dns;
 mod doors;
+pub mod dump;
 mod error;
 mod inbound;
 mod outbound;

@@ -1,23 +1,55 @@
-//! The mesh as `/config_dump` spells it (spec/control.md §11), key by key in upstream's order, which is the alphabet's.
+//! The mesh as `/config_dump` spells it (spec/control.md §11), thing by thing: a dump of a large mesh is written while it
+//! is read, and never lies in memory whole.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use serde::ser::Error;
 use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 use super::{MeshSnapshot, sorted};
 use crate::service::{Endpoint, Service};
 
 impl MeshSnapshot {
-    /// One section as JSON: `workloads`, `services`, `policies` or `stagedServices`; `None` for another name.
+    /// The sections that are lists.
+    pub const LISTS: [&str; 3] = ["policies", "services", "workloads"];
+
+    /// The sections that are tables, and small ones.
+    pub const TABLES: [&str; 1] = ["stagedServices"];
+
+    /// One section as JSON, key by key in upstream's order, which is the alphabet's; `None` for a name that is in
+    /// neither [`Self::LISTS`] nor [`Self::TABLES`].
     #[must_use]
     pub fn dump(&self, section: &str) -> Option<Vec<u8>> {
-        match section {
-            "policies" => {
-                let policies = sorted(self.policies.values(), |p| p.key());
-                Some(json(policies.into_iter().map(InOrder)))
+        if section == "stagedServices" {
+            let staged = self.services.staged(&self.workloads);
+            let by_name = staged.map(|(name, list)| {
+                let by_uid = list.into_iter().map(|e| (Arc::clone(&e.workload_uid), e));
+                (name.to_string(), by_uid.collect::<BTreeMap<_, _>>())
+            });
+            return Some(in_order(&json(&by_name.collect::<BTreeMap<_, _>>())));
+        }
+        if !Self::LISTS.contains(&section) {
+            return None;
+        }
+        let mut list = vec![b'['];
+        self.each(section, &mut |item| {
+            if list.len() > 1 {
+                list.push(b',');
             }
+            list.extend_from_slice(&in_order(item));
+            ControlFlow::Continue(())
+        });
+        list.push(b']');
+        Some(list)
+    }
+
+    /// Shows the JSON of every item of one of [`Self::LISTS`], in the order of their keys, until `show` has enough. Keys
+    /// within an item are in no order. Another name has no items.
+    pub fn each(&self, section: &str, show: &mut dyn FnMut(&[u8]) -> ControlFlow<()>) {
+        match section {
+            "policies" => show_all(sorted(self.policies.values(), |p| p.key()), show),
             "services" => {
                 let services = sorted(self.services.all(), |s| (&s.hostname, &s.namespace));
                 let whole = services.into_iter().map(|service| WholeService {
@@ -27,24 +59,10 @@ impl MeshSnapshot {
                         endpoints: self.endpoints(service).collect(),
                     },
                 });
-                Some(json(whole.map(InOrder)))
+                show_all(whole, show);
             }
-            "stagedServices" => {
-                let staged = self.services.staged(&self.workloads);
-                let by_name = staged.map(|(name, list)| {
-                    let by_uid = list.into_iter().map(|e| (Arc::clone(&e.workload_uid), e));
-                    (
-                        name.to_string(),
-                        InOrder(by_uid.collect::<BTreeMap<_, _>>()),
-                    )
-                });
-                Some(json_map(by_name.collect()))
-            }
-            "workloads" => {
-                let workloads = sorted(self.workloads.values(), |w| &w.uid);
-                Some(json(workloads.into_iter().map(InOrder)))
-            }
-            _ => None,
+            "workloads" => show_all(sorted(self.workloads.values(), |w| &w.uid), show),
+            _ => {}
         }
     }
 }
@@ -74,25 +92,22 @@ impl Serialize for Usable<'_> {
     }
 }
 
-/// An object with its keys in the order of the alphabet; one at a time, for a tree is far larger than its text.
-struct InOrder<T>(T);
-
-impl<T: Serialize> Serialize for InOrder<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let tree = serde_json::to_value(&self.0).map_err(S::Error::custom)?;
-        tree.serialize(serializer)
+fn show_all<T: Serialize>(
+    items: impl IntoIterator<Item = T>,
+    show: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+) {
+    for item in items {
+        if show(&json(&item)).is_break() {
+            return;
+        }
     }
 }
 
-fn json(list: impl Iterator<Item = impl Serialize>) -> Vec<u8> {
-    let mut text = Vec::new();
-    let mut serializer = serde_json::Serializer::new(&mut text);
-    serializer.collect_seq(list).expect(CANNOT_FAIL);
-    text
+/// The same with its keys in the order of the alphabet; one thing at a time, for a tree is far larger than its text.
+fn in_order(text: &[u8]) -> Vec<u8> {
+    json(&serde_json::from_slice::<Value>(text).expect("the library reads what it wrote"))
 }
 
-fn json_map(map: BTreeMap<String, impl Serialize>) -> Vec<u8> {
-    serde_json::to_vec(&map).expect(CANNOT_FAIL)
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("every key is a text and nothing in the types can fail")
 }
-
-const CANNOT_FAIL: &str = "every key is a text and nothing in the types can fail";
