@@ -8,11 +8,12 @@ Raises `ztunnel.errors.SettingsError`, `CredentialError` and `DataPlaneClosed`; 
 `OSError` with its errno.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import final
 
 __all__ = [
     "DataPlane",
+    "Dump",
     "Event",
     "Mesh",
     "PrivateKey",
@@ -42,8 +43,11 @@ class DataPlane:
     def __new__(cls, settings: bytes) -> DataPlane:
         """Checks `settings` (JSON, see `ztunnel.settings.NodeSettings.to_native`); opens nothing yet."""
 
-    def start(self) -> dict[str, str]:
-        """Opens the listeners and starts the workers; gives `listener name → "ip:port"` as bound."""
+    def start(self, operators: Sequence[str] = ...) -> dict[str, str]:
+        """Opens the listeners and starts the workers; gives `listener name → "ip:port"` as bound.
+
+        `operators` (`"ip:port"`) are where the control side listens: no tunnel leads there.
+        """
 
     def apply(
         self, resources: Sequence[Resource], removed: Sequence[tuple[str, str]]
@@ -78,6 +82,22 @@ class DataPlane:
     def dump(self, section: str) -> bytes:
         """One section of the configuration dump as JSON: `workloads`, `services`, `policies`, …"""
 
+    def open_dump(self, sections: Mapping[str, bytes]) -> Dump:
+        """The whole configuration dump of this moment, pretty, with sorted keys, to be read piece by piece.
+
+        `sections` are those that Python knows, as JSON; `ValueError` if one is not. A name that Rust has as well means
+        the given one.
+        """
+
+    def log_filter(self) -> str:
+        """Which lines the log wants now: `target=level` in the order in which they are tried, the default last."""
+
+    def change_log_filter(self, reset: bool, directives: str | None) -> str:
+        """Lays directives over the filter, or over the one of the start; gives what it is now.
+
+        `ValueError` for what is no directive; then nothing has changed.
+        """
+
     def heartbeats(self) -> list[float]:
         """Seconds since each worker last turned its loop."""
 
@@ -89,6 +109,16 @@ class DataPlane:
 
     def stop(self) -> None:
         """Ends everything at once. May be called again and from any thread."""
+
+@final
+class Dump:
+    """A configuration dump that is written while it is read. A thread of Rust's keeps a few pieces ahead."""
+
+    def next_piece(self) -> bytes:
+        """The next piece of the text, empty at the end. `OSError` if the dump ends before its end.
+
+        May wait some milliseconds, without the interpreter lock.
+        """
 
 @final
 class PrivateKey:

@@ -17,9 +17,9 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from ztunnel.dataplane.handle import Event, PrivateKey, Rejection, Resource, ResourceKey
+    from ztunnel.dataplane.handle import Dump, Event, PrivateKey, Rejection, Resource, ResourceKey
 
 
 def native_version() -> str:
@@ -48,9 +48,9 @@ class NativeDataPlane:
         """Readable while events wait; owned by the data plane."""
         return self._native.event_fd
 
-    def start(self) -> dict[str, str]:
+    def start(self, operators: Sequence[str] = ()) -> dict[str, str]:
         """Opens the listeners and starts the workers."""
-        return self._native.start()
+        return self._native.start(list(operators))
 
     def apply(
         self, resources: Sequence[Resource], removed: Sequence[ResourceKey]
@@ -90,6 +90,18 @@ class NativeDataPlane:
     def dump(self, section: str) -> bytes:
         """One section of the configuration dump, as JSON."""
         return self._native.dump(section)
+
+    def open_dump(self, sections: Mapping[str, bytes]) -> Dump:
+        """The whole configuration dump, beside Rust's sections with these."""
+        return self._native.open_dump(sections)
+
+    def log_filter(self) -> str:
+        """Which lines the log wants."""
+        return self._native.log_filter()
+
+    def change_log_filter(self, reset: bool, directives: str | None) -> str:
+        """Lays directives over it, or over the one of the start."""
+        return self._native.change_log_filter(reset, directives)
 
     def heartbeats(self) -> Sequence[float]:
         """Seconds since each worker last turned its loop."""

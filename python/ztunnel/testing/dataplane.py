@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ztunnel.errors import DataPlaneClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ztunnel.dataplane.handle import PrivateKey, Resource, ResourceKey
 
@@ -44,6 +44,21 @@ class FakeKey:
         return f"{identity} key {self.number}".encode()
 
 
+class FakeDump:
+    """A dump whose pieces are known."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self.pieces = pieces
+
+    def next_piece(self) -> bytes:
+        """The next one."""
+        return self.pieces.pop(0) if self.pieces else b""
+
+
+STARTED_WITH = "info"
+FAKE_LEVELS = ("off", "error", "warn", "info", "debug", "trace")
+
+
 class FakeDataPlane:
     """Follows the `DataPlane` protocol; the attributes are what a test looks at."""
 
@@ -64,6 +79,8 @@ class FakeDataPlane:
         """Set: no connection is open, a drain ends by itself."""
         self.idle.set()
         self.drains: list[float] = []
+        self.filter = STARTED_WITH
+        self.operators: list[str] = []
         self.bound: dict[str, str] = {"inbound": "127.0.0.1:15008"}
         self._events: list[FakeEvent] = []
         self._keys = 0
@@ -83,8 +100,9 @@ class FakeDataPlane:
         """Readable while events wait."""
         return self._event_fd
 
-    def start(self) -> dict[str, str]:
+    def start(self, operators: Sequence[str] = ()) -> dict[str, str]:
         """Opens nothing."""
+        self.operators = list(operators)
         return dict(self.bound)
 
     def apply(
@@ -134,6 +152,24 @@ class FakeDataPlane:
         """An empty list."""
         del section
         return b"[]"
+
+    def open_dump(self, sections: Mapping[str, bytes]) -> FakeDump:
+        """The sections, in one piece."""
+        names = sorted(sections)
+        members = b",".join(b'"%s":%s' % (name.encode(), sections[name]) for name in names)
+        return FakeDump([b"{%s}" % members])
+
+    def log_filter(self) -> str:
+        """What was asked for last."""
+        return self.filter
+
+    def change_log_filter(self, reset: bool, directives: str | None) -> str:
+        """Knows the words of levels and nothing else."""
+        if directives is not None and directives.rpartition("=")[2] not in FAKE_LEVELS:
+            raise ValueError(directives)
+        parts = [STARTED_WITH if reset else self.filter, directives]
+        self.filter = ",".join(part for part in parts if part)
+        return self.filter
 
     def heartbeats(self) -> Sequence[float]:
         """One worker, well."""

@@ -1,6 +1,7 @@
 //! The running data plane as Python steers it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use proxy::tls::WorkloadCertificate;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::dump::Dump;
 use crate::errors;
 use crate::events::Event;
 use crate::keys::PrivateKey;
@@ -115,9 +117,27 @@ impl DataPlane {
         })
     }
 
-    fn start(&self, py: Python<'_>) -> PyResult<BTreeMap<String, String>> {
+    #[pyo3(signature = (operators=Vec::new()))]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "owned values cross the boundary"
+    )]
+    fn start(
+        &self,
+        py: Python<'_>,
+        operators: Vec<String>,
+    ) -> PyResult<BTreeMap<String, String>> {
         self.alive()?;
-        let bound = py.detach(|| self.core.start()).map_err(errors::start)?;
+        let operators = operators
+            .iter()
+            .map(|text| {
+                text.parse()
+                    .map_err(|_| errors::value(format!("not an address with a port: {text}")))
+            })
+            .collect::<PyResult<Vec<SocketAddr>>>()?;
+        let bound = py
+            .detach(|| self.core.start_beside(&operators))
+            .map_err(errors::start)?;
         Ok(bound
             .into_iter()
             .map(|(name, address)| (name, address.to_string()))
@@ -204,6 +224,22 @@ impl DataPlane {
             Some(json) => Ok(PyBytes::new(py, &json)),
             None => Err(errors::value(format!("no such section: {section}"))),
         }
+    }
+
+    fn open_dump(&self, py: Python<'_>, sections: BTreeMap<String, Vec<u8>>) -> PyResult<Dump> {
+        self.alive()?;
+        let dump = py.detach(|| self.core.open_dump(sections));
+        dump.map(Dump).map_err(errors::dump)
+    }
+
+    fn log_filter(&self) -> String {
+        self.core.log_filter()
+    }
+
+    fn change_log_filter(&self, reset: bool, directives: Option<&str>) -> PyResult<String> {
+        self.core
+            .change_log_filter(reset, directives)
+            .map_err(|error| errors::value(error.to_string()))
     }
 
     fn heartbeats(&self) -> Vec<f64> {

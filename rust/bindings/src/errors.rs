@@ -3,6 +3,7 @@
 //! The classes are Python's own (`ztunnel/errors.py`), so that `except` clauses need not know this module.
 
 use proxy::data_plane::StartError;
+use proxy::dump::DumpError;
 use proxy::settings::SettingsError;
 use proxy::tls::{CredentialError, KeyError};
 use pyo3::PyErr;
@@ -34,6 +35,14 @@ pub(crate) fn identity(error: &mesh::identity::IdentityError) -> PyErr {
 
 pub(crate) fn key(error: &KeyError) -> PyErr {
     python::CredentialError::new_err(error.to_string())
+}
+
+pub(crate) fn dump(error: DumpError) -> PyErr {
+    match error {
+        DumpError::NotJson(..) => value(error.to_string()),
+        DumpError::Thread(error) => error.into(),
+        DumpError::Stopped => pyo3::exceptions::PyOSError::new_err(error.to_string()),
+    }
 }
 
 pub(crate) fn closed() -> PyErr {

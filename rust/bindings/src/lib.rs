@@ -5,6 +5,7 @@
 
 mod data_plane;
 mod decide;
+mod dump;
 mod errors;
 mod events;
 mod keys;
@@ -35,6 +36,8 @@ mod _ztunnel {
     use super::data_plane::{DataPlane, Rejection, Resource};
     #[pymodule_export]
     use super::decide::Mesh;
+    #[pymodule_export]
+    use super::dump::Dump;
     #[pymodule_export]
     use super::events::Event;
     #[pymodule_export]

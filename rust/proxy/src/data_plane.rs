@@ -136,12 +136,23 @@ impl DataPlane {
     /// # Errors
     /// An address that cannot be bound, a thread that cannot be had.
     pub fn start(&self) -> Result<BTreeMap<String, SocketAddr>, StartError> {
+        self.start_beside(&[])
+    }
+
+    /// The same, where the control side listens on `operators` already: no tunnel leads there either.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_beside(
+        &self,
+        operators: &[SocketAddr],
+    ) -> Result<BTreeMap<String, SocketAddr>, StartError> {
         let mut threads = lock(&self.threads);
         if threads.ended.is_none() {
             let mut opened = Opened::open(&self.shared.settings)?;
             threads.bound = opened.bound.clone();
             // Set once: only the first start comes here.
-            let _ = self.shared.own.set(opened.own_addresses());
+            let _ = self.shared.own.set(opened.own_addresses(operators));
             let listening = std::mem::take(&mut opened.listening);
             threads.start(&self.shared, opened, &self.inquiries)?;
             self.tell_started(&listening);
@@ -484,8 +495,8 @@ impl Opened {
         Ok(opened)
     }
 
-    fn own_addresses(&self) -> OwnAddresses {
-        let (mut traffic, mut operators) = (Vec::new(), Vec::new());
+    fn own_addresses(&self, operators: &[SocketAddr]) -> OwnAddresses {
+        let (mut traffic, mut operators) = (Vec::new(), operators.to_vec());
         for (name, address) in &self.bound {
             if [METRICS, READINESS].contains(&name.as_str()) {
                 operators.push(*address);
