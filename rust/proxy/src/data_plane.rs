@@ -361,6 +361,10 @@ impl DataPlane {
         self.shared.readiness.require(DRAIN);
         self.advance(Phase::Draining);
         let mut threads = lock(&self.threads);
+        // Upstream's too are refused from now on, and answer what they were asked (spec/control.md §14).
+        if let Some(stats) = &threads.stats {
+            stats.stop.send_replace(true);
+        }
         if !threads.await_workers(deadline) {
             let text = "drain duration expired with pending connections, forcefully shutting down";
             self.shared.log.warn("drain", text, &[]);
