@@ -5,19 +5,26 @@
                                          events ▼ │ install
                                            certificate manager ◀─▶ certificate authority
 
-Where settings, identity and mesh come from is for `nodefile` and `environment` to know. Starts them in order, supervises them, drains on SIGTERM or SIGINT.
+    operators ─▶ admin ─▶ what all of them know, and the end
+
+Where settings, identity and mesh come from is for `nodefile` and `environment` to know. Starts them in order,
+supervises them, drains on SIGTERM, SIGINT or `POST /quitquitquit`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import signal
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
+from ztunnel import __version__
+from ztunnel.admin.server import AdminServer
 from ztunnel.clock import Clock, SystemClock
 from ztunnel.dataplane.events import events
 from ztunnel.fields import fields
@@ -26,10 +33,13 @@ from ztunnel.identity.schedule import Priority
 from ztunnel.local.source import LocalSource
 from ztunnel.settings import IstioCaSettings
 from ztunnel.tasks import FailurePolicy, Tasks
+from ztunnel.telemetry.filter import Filter
+from ztunnel.telemetry.log import use
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from ztunnel.admin.connection import Respond
     from ztunnel.dataplane.handle import DataPlane
     from ztunnel.identity.ca import CaClient
     from ztunnel.identity.ca.child import Child
@@ -41,6 +51,8 @@ log = logging.getLogger(__name__)
 
 # How long "ready" waits for the node's own certificate; the built-in CA needs milliseconds.
 FIRST_CERTIFICATE = 5.0
+# What admin answers under way get when everything else has ended: with the one to `POST /quitquitquit`, milliseconds.
+LAST_ANSWERS = 2.0
 
 EXIT_OK = 0
 
@@ -100,25 +112,43 @@ class Node:
         parts: Parts,
         *,
         started: float,
+        sections: Mapping[str, Callable[[], object]] = MappingProxyType({}),
     ) -> None:
-        """`identity` is the workload's that the node stands for; `started` (monotonic) is for the `ready` line."""
+        """`identity` is the workload's that the node stands for; `started` (monotonic) is for the `ready` line.
+
+        `sections` make `config` and `version` of `/config_dump`, anything that JSON can say, where a node has more to
+        tell than its settings.
+        """
         self._settings = settings
         self._identity = str(identity)
         self._clock = parts.clock
         self._started = started
-        self._data_plane = parts.data_plane(settings.to_native(identity.service_account))
+        native = settings.to_native(identity.service_account)
+        self._sections = {
+            "config": lambda: json.loads(native),
+            "version": lambda: {"version": __version__},
+            **sections,
+        }
+        self._data_plane = parts.data_plane(native)
         self._ca = parts.ca(settings.ca)
         self._source = LocalSource(mesh, data_plane=self._data_plane, clock=self._clock)
+        self._manager = CertificateManager(
+            data_plane=self._data_plane, ca=self._ca, clock=self._clock
+        )
         self._stop = asyncio.Event()
-        self._drained: asyncio.Future[bool] | None = None
+        self._at_once = asyncio.Event()
+        """Somebody will not wait for connections to end."""
 
     async def run(self) -> int:
-        """Serves until a signal, then drains; gives the exit code."""
-        manager = CertificateManager(data_plane=self._data_plane, ca=self._ca, clock=self._clock)
+        """Serves until it is told to end, then drains; gives the exit code."""
+        manager, admin = self._manager, None
         try:
             self._source.start()
             self._listen_to_signals()
-            bound = self._data_plane.start()
+            admin = AdminServer(self._settings.listen.admin, self._routes)
+            bound = self._data_plane.start(admin.addresses)
+            if admin.addresses:
+                bound["admin"] = ",".join(admin.addresses)
             await (
                 self._ca.open()
             )  # after the start, which takes its time while the authority gets ready
@@ -126,11 +156,19 @@ class Node:
             async with Tasks(self._clock) as tasks:
                 tasks.start("certificates", manager.run, on_failure=FailurePolicy.RESTART)
                 tasks.start("events", lambda: self._pump(manager), on_failure=FailurePolicy.RESTART)
-                await self._announce(manager, bound)
+                tasks.start("admin", admin.run, on_failure=FailurePolicy.RESTART)
+                # Beside the rest: whoever ends the node need not wait for a certificate first.
+                tasks.start("announcement", lambda: self._announce(manager, bound))
                 tasks.start("mesh file", self._source.watch, on_failure=FailurePolicy.RESTART)
                 await self._stop.wait()
-                return await self._drain()
+                await admin.stop()
+                await self._drain()
+                if not self._at_once.is_set():
+                    await admin.finish(LAST_ANSWERS)
+                return EXIT_OK
         finally:
+            if admin is not None:
+                admin.close()
             self._ca.close()
             self._data_plane.stop()
 
@@ -166,24 +204,47 @@ class Node:
                 case _:
                     log.warning("an event that nobody knows", extra=fields(kind=event.kind))
 
-    async def _drain(self) -> int:
-        """Lets connections end by themselves for a while. A second signal ends the wait."""
+    async def _drain(self) -> None:
+        """Lets connections end by themselves for a while. A second SIGINT ends the wait."""
         seconds = self._settings.drain
         log.info("draining", extra=fields(seconds=seconds))
         loop = asyncio.get_running_loop()
-        self._drained = loop.create_future()
+        drained: asyncio.Future[bool] = loop.create_future()
         # Not `to_thread`: its threads are joined at exit, and this one may have to be left behind.
-        arguments = (self._data_plane, seconds, loop, self._drained)
+        arguments = (self._data_plane, seconds, loop, drained)
         threading.Thread(target=_drain_in_thread, args=arguments, name="drain", daemon=True).start()
-        try:
-            if await self._drained:
-                log.info("drained")
-            else:
-                log.warning("connections were cut at the deadline", extra=fields(seconds=seconds))
-        except Interrupted:
+        async with asyncio.TaskGroup() as group:
+            impatience = group.create_task(self._at_once.wait())
+            either: list[asyncio.Future[Any]] = [drained, impatience]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            impatience.cancel()
+        if not drained.done():
             log.warning("ended at once by a second signal")
-            return EXIT_OK
-        return EXIT_OK
+        elif drained.result():
+            log.info("drained")
+        else:
+            log.warning("connections were cut at the deadline", extra=fields(seconds=seconds))
+
+    def _routes(self) -> Respond:
+        """What the admin port answers; asked for when somebody asks it."""
+        from ztunnel.admin.routes import Routes, Sources
+
+        def as_json(section: Callable[[], object]) -> Callable[[], bytes]:
+            return lambda: json.dumps(section(), ensure_ascii=False).encode()
+
+        sections = {name: as_json(section) for name, section in self._sections.items()}
+        sources = Sources(
+            data_plane=self._data_plane,
+            sections={**sections, "staticConfig": self._source.static_config},
+            certificate_states=self._manager.states,
+            log=LogFilter(self._data_plane),
+            quit=self._quit,
+        )
+        return Routes(sources).answer
+
+    def _quit(self) -> None:
+        log.info("told to end by the admin port")
+        self._stop.set()
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -196,13 +257,27 @@ class Node:
         # Where upstream says it, in its words.
         words = "received signal %s, starting shutdown"
         logging.getLogger("ztunnel.signal.imp").info(words, number.name)
+        # Supervisors repeat SIGTERM and mean the same; a person who repeats Ctrl-C does not want to wait.
+        if number == signal.SIGINT and self._stop.is_set():
+            self._at_once.set()
         self._stop.set()
-        if self._drained is not None and not self._drained.done():
-            self._drained.set_exception(Interrupted())
 
 
-class Interrupted(Exception):
-    """A second signal came while the node was draining."""
+class LogFilter:
+    """The one filter of both halves' lines, for `/logging`."""
+
+    def __init__(self, data_plane: DataPlane) -> None:
+        self._data_plane = data_plane
+
+    def shown(self) -> str:
+        """As it is now."""
+        return self._data_plane.log_filter()
+
+    def change(self, *, reset: bool, directives: str | None) -> str:
+        """Changes it for Rust and then, as it has become, for Python."""
+        shown = self._data_plane.change_log_filter(reset, directives)
+        use(Filter.parse(shown))
+        return shown
 
 
 def _drain_in_thread(

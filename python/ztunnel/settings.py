@@ -58,6 +58,8 @@ class Listen:
     socks5: str | None = None
     metrics: str | None = None
     readiness: str | None = None
+    admin: tuple[str, ...] = ()
+    """Of the loopback addresses, one or both; the control side listens there, not the data plane."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,9 +230,7 @@ def read_node(node: Node, report: Report, *, base: Path) -> NodeSettings | None:
     return NodeSettings(
         workload=WorkloadName(namespace=namespace, name=name),
         ca=CaSettings(directory=base / ca["directory"], **ca_optional),
-        listen=Listen(
-            **{_LISTENERS[name]: where for name, where in value.get("listen", {}).items()}
-        ),
+        listen=_listen(value.get("listen", {})),
         forwards=tuple(Forward(listen=f["listen"], to=f["to"]) for f in value.get("forwards", ())),
         mesh=base / mesh if mesh else None,
         access_log=AccessLog(
@@ -248,6 +248,12 @@ def read_node(node: Node, report: Report, *, base: Path) -> NodeSettings | None:
 def _resolver(value: dict[str, Any], base: Path) -> tuple[tuple[str, Json], ...]:
     """As it stands there, but for the file, which is relative to `base`."""
     return tuple((key, str(base / it) if key == "config" else it) for key, it in value.items())
+
+
+def _listen(value: dict[str, str]) -> Listen:
+    admin = tuple(where for name, where in value.items() if name == ADMIN)
+    of_data_plane = {_LISTENERS[name]: where for name, where in value.items() if name != ADMIN}
+    return Listen(**of_data_plane, admin=admin)
 
 
 def _no_address_twice(value: dict[str, Any], node: Node, report: Report) -> None:
@@ -292,6 +298,10 @@ def _is_workload(value: str) -> bool:
 
 
 _address = spelled(spelling.is_socket_address, "an address with a port, such as 127.0.0.1:15001")
+# Whoever reaches it may end the proxy and read what it knows (spec/reliability.md T33).
+_loopback = spelled(
+    spelling.is_loopback_socket_address, "a loopback address with a port, such as 127.0.0.1:15000"
+)
 _path = spelled(lambda value: bool(value) and "\0" not in value, "a path")
 _count = integer(1, 2**31 - 1, "a whole number")
 
@@ -312,6 +322,7 @@ _DEADLINES = (
     "pingTimeout",
 )
 
+ADMIN = "admin"
 # By their names in the document.
 _LISTENERS = {
     "outbound": "outbound",
@@ -326,7 +337,7 @@ _NODE = struct(
     Field("workload", spelled(_is_workload, "namespace/name"), required=True),
     Field(
         "listen",
-        struct(*(Field(name, _address) for name in _LISTENERS)),
+        struct(*(Field(name, _address) for name in _LISTENERS), Field(ADMIN, _loopback)),
     ),
     Field(
         "forwards",

@@ -41,6 +41,20 @@ def is_socket_address(text: str) -> bool:
     return ":" not in host and is_address(host) and _is_port(port)
 
 
+def is_loopback(address: str) -> bool:
+    """True for an address that nobody on another machine reaches: 127.0.0.0/8 and ::1."""
+    if not is_address(address):
+        return False
+    if ":" in address:
+        return socket.inet_pton(socket.AF_INET6, address) == bytes(15) + b"\1"
+    return address.startswith("127.")
+
+
+def is_loopback_socket_address(text: str) -> bool:
+    """The same with a port: `127.0.0.1:80`, `[::1]:80`."""
+    return is_socket_address(text) and is_loopback(text.rpartition(":")[0].strip("[]"))
+
+
 def is_target(text: str) -> bool:
     """True for what a connection can be sent to: an address or a host name, with a port that is not 0."""
     host, _, port = text.rpartition(":")

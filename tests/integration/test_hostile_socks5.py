@@ -110,7 +110,7 @@ def test_an_address_in_the_place_of_a_name_is_an_address(lab: Lab) -> None:
         assert client.takes(5) == b"hello"
 
 
-@pytest.mark.parametrize("listener", ["socks5", "forwards[0]", "metrics", "readiness"])
+@pytest.mark.parametrize("listener", ["socks5", "forwards[0]", "metrics", "readiness", "admin"])
 def test_a_way_back_into_the_node_is_not_allowed(lab: Lab, listener: str) -> None:
     lines = len(lab.node.access)
     with pytest.raises(SocksReply) as refused:

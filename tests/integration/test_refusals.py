@@ -275,7 +275,7 @@ async def test_a_request_that_goes_nowhere_is_answered_with_its_status(
     await lab.assert_good_tunnels_pass()
 
 
-@pytest.mark.parametrize("listener", ["metrics", "readiness", "socks5", "forwards[0]"])
+@pytest.mark.parametrize("listener", ["metrics", "readiness", "admin", "socks5", "forwards[0]"])
 async def test_no_tunnel_leads_to_a_listener_of_the_node_itself(lab: Lab, listener: str) -> None:
     port = lab.node.bound[listener][1]
     await refused_inbound(

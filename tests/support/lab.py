@@ -48,7 +48,7 @@ class Lab:
         self.hostname = self.mesh.service("web", {80: PORT}, "web")
         self._to_peer = f"{self.peer}:{PORT}"
         forwards = [self._to_peer, *node.pop("forwards", [])]
-        self.node = Node(self.mesh, "web", forwards=forwards, socks5=True, **node)
+        self.node = Node(self.mesh, "web", forwards=forwards, socks5=True, admin=True, **node)
 
     def __enter__(self) -> Self:
         """Start the node."""

@@ -175,6 +175,7 @@ class Node:
         *,
         forwards: Sequence[str] = (),
         socks5: bool = False,
+        admin: bool = False,
         inbound: str | None = None,
         hbone_port: int = HBONE_PORT,
         drain: str = "5s",
@@ -192,6 +193,7 @@ class Node:
             "metrics": f"{self.address}:0",
             "readiness": f"{self.address}:0",
             **({"socks5": f"{self.address}:0"} if socks5 else {}),
+            **({"admin": f"{self.address}:0"} if admin else {}),
         }
         self._settings: Fields = {
             "workload": f"default/{workload}",
@@ -340,8 +342,10 @@ class Node:
 
 def bound(ready: Fields) -> dict[str, Address]:
     """Where a node listens, from its `ready` line."""
-    names = ("forwards[", "inbound", "metrics", "outbound", "readiness", "socks5")
-    return {name: as_address(str(value)) for name, value in ready.items() if name.startswith(names)}
+    names = ("admin", "forwards[", "inbound", "metrics", "outbound", "readiness", "socks5")
+    # The admin port may have several addresses.
+    first = {name: str(value).partition(",")[0] for name, value in ready.items()}
+    return {name: as_address(value) for name, value in first.items() if name.startswith(names)}
 
 
 class Lines:
@@ -444,7 +448,7 @@ def http_get(address: Address, path: str) -> str:
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     head, _, body = answer.partition(b"\r\n\r\n")
-    assert head.split(b" ", 2)[1] == b"200", head
+    assert head.startswith(b"HTTP/1.1 200"), head
     return body.decode()
 
 

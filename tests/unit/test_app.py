@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import asynccontextmanager
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 OWN = "spiffe://cluster.local/ns/n/sa/default"
 OTHER = "spiffe://cluster.local/ns/n/sa/other"
 FILE = """
-node: {workload: n/web, ca: {directory: ca}, drain: 3s}
+node: {workload: n/web, ca: {directory: ca}, drain: 3s, listen: {admin: "127.0.0.1:0"}}
 workloads:
 - {name: web, namespace: n, workloadIps: [127.0.0.1]}
 """
@@ -115,6 +116,98 @@ async def test_a_second_signal_ends_the_drain_at_once(
 
 
 @pytest.mark.asyncio
+async def test_a_second_sigterm_is_not_special(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Supervisors repeat it, and mean the same."""
+    async with running(tmp_path, caplog) as (one, task):
+        one.data_plane.idle.clear()
+        for times in (1, 2):
+            os.kill(os.getpid(), signal.SIGTERM)
+            await one.until(lambda n=times: caplog.messages.count("signal") == n)  # type: ignore[misc]
+        await one.until(lambda: one.data_plane.drains != [])
+        one.data_plane.idle.set()
+        assert await task == EXIT_OK
+        assert caplog.messages[-1] == "drained"
+
+
+@pytest.mark.asyncio
+async def test_who_waits_for_a_certificate_ends_when_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(self: FakeCa, csr: bytes, identity: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(FakeCa, "sign", never)
+    one = Running(tmp_path)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(one.node.run())
+        await one.until(lambda: one.data_plane.synced)
+        began = one.clock.now().monotonic
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await task == EXIT_OK
+        assert one.clock.now().monotonic - began < 2
+    assert "ready" not in caplog.messages
+    one.data_plane.close()
+
+
+async def ask(address: str, request: str) -> str:
+    """The whole answer."""
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"{request} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
+    answer = (await reader.read()).decode()
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+@pytest.mark.asyncio
+async def test_operators_reach_every_part_through_the_admin_port(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path, caplog) as (one, task):
+        ready = next(record for record in caplog.records if record.message == "ready")
+        address = ready.__dict__["fields"]["admin"]
+        assert one.data_plane.operators == [address]
+        dump = await ask(address, "GET /config_dump")
+        assert '"config":{' in dump
+        assert '"version":{' in dump
+        assert '"staticConfig":{"policies":[],"services":[],"workloads":[{' in dump
+        assert "current log level is info,debug\n" in await ask(
+            address, "POST /logging?level=debug"
+        )
+        assert logging.getLogger("ztunnel").level == logging.DEBUG
+        assert "current log level is info\n" in await ask(address, "POST /logging?reset")
+        one.data_plane.idle.clear()
+        assert (await ask(address, "POST /quitquitquit")).endswith("\r\n\r\nshutdown now\n")
+        await one.until(lambda: one.data_plane.drains == [3.0])
+        with pytest.raises(ConnectionRefusedError):
+            await ask(address, "GET /")
+        one.data_plane.idle.set()
+        assert await task == EXIT_OK
+
+
+@pytest.mark.asyncio
+async def test_an_admin_port_that_is_taken_ends_the_start(tmp_path: Path) -> None:
+    one = Running(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as occupied:
+        port = occupied.getsockname()[1]
+        text = one.path.read_text().replace("127.0.0.1:0", f"127.0.0.1:{port}")
+        one.path.write_text(text)
+        file = load_node_file(one.path)
+        parts = Parts(
+            data_plane=lambda settings: one.data_plane, ca=lambda settings: one.ca, clock=one.clock
+        )
+        node = Node(file.settings, file.identity, file.mesh, parts, started=0.0)
+        with pytest.raises(OSError, match=f"admin: cannot listen: .*: 127.0.0.1:{port}$"):
+            await node.run()
+    assert one.data_plane.stopped.is_set()
+    assert not one.data_plane.synced
+    one.data_plane.close()
+
+
+@pytest.mark.asyncio
 async def test_connections_that_outlive_the_deadline_are_named_and_the_end_is_still_zero(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,6 +287,18 @@ def test_a_node_with_the_built_in_authority_loads_nothing_of_grpc() -> None:
         "import sys, ztunnel.cli.run, ztunnel.app, ztunnel.nodefile, ztunnel.telemetry.log\n"
         "from ztunnel.identity.ca import process\n"
         "print(*(m for m in sys.modules if m.split('.')[0] in ('grpclib', 'h2', 'hpack', 'google')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "\n"
+
+
+def test_a_node_that_nobody_asks_loads_nothing_of_http() -> None:
+    program = (
+        "import sys, ztunnel.cli.run, ztunnel.cli.proxy, ztunnel.app\n"
+        "late = ('h11', 'ztunnel.admin.connection', 'ztunnel.admin.routes')\n"
+        "print(*(m for m in late if m in sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

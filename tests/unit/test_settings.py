@@ -79,7 +79,7 @@ localhostAppTunnel: false
 ipv6: false
 ca: {directory: /ca, leafLifetime: 20s, trustDomain: a.b}
 accessLog: {format: json, path: logs/access}
-listen: {outbound: "[::1]:15001", inbound: 127.0.0.1:0, inboundPlaintext: 127.0.0.1:15006, socks5: 127.0.0.1:1080, metrics: 127.0.0.1:15020, readiness: 127.0.0.1:15021}
+listen: {outbound: "[::1]:15001", inbound: 127.0.0.1:0, inboundPlaintext: 127.0.0.1:15006, socks5: 127.0.0.1:1080, metrics: 127.0.0.1:15020, readiness: 127.0.0.1:15021, admin: 127.0.0.1:15000}
 forwards: [{listen: 127.0.0.1:8081, to: web:80}]
 pool: {maxStreams: 10, idle: 1m}
 deadlines: {handshake: 500ms, pingTimeout: 20s}
@@ -106,6 +106,8 @@ resolver: {config: resolv.conf, servers: ["127.0.0.1:5353"]}
     assert native["accessLog"] == {"format": "json", "path": "/etc/mesh/logs/access"}
     assert native["logLevel"] == "debug"
     assert native["listeners"]["outbound"] == "[::1]:15001"
+    assert "admin" not in native["listeners"], "the control side's own"
+    assert settings.listen.admin == ("127.0.0.1:15000",)
     assert native["listeners"]["inboundPlaintext"] == "127.0.0.1:15006"
     assert native["listeners"]["forwards"] == [{"listen": "127.0.0.1:8081", "target": "web:80"}]
     assert native["pool"] == {"maxStreams": 10, "idle": 60.0}
@@ -130,6 +132,7 @@ WRONG = [
     (with_("listen: {socks: 127.0.0.1:1}"), 'node.listen: unknown field: "socks"; did you mean "socks5"?'),
     (with_("listen: {socks5: 1080}"), "node.listen.socks5: not a text: 1080; put it in quotes"),
     (with_("listen: {socks5: 'localhost:1080'}"), "node.listen.socks5: not an address with a port, such as"),
+    (with_("listen: {admin: 0.0.0.0:15000}"), "node.listen.admin: not a loopback address with a port, such as"),
     (with_("listen: {metrics: 127.0.0.1:1, readiness: 127.0.0.1:1}"), "node.listen.readiness: the same address as listen.metrics"),
     (with_("forwards: [{listen: 127.0.0.1:1, to: web}]"), 'node.forwards[0].to: not host:port or ip:port: "web"'),
     (with_("forwards: [{listen: 127.0.0.1:1}]"), "node.forwards[0]: missing: `to`"),

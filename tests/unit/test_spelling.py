@@ -152,3 +152,18 @@ def test_names_follow_the_rules_of_the_rust_side(
 ) -> None:
     assert spelling.is_trust_domain(text) is trust_domain
     assert spelling.is_segment(text) is segment
+
+
+@pytest.mark.parametrize(
+    "text", ["127.0.0.1:0", "127.9.9.9:15000", "[::1]:1", "[0:0:0:0:0:0:0:1]:1"]
+)
+def test_a_loopback_address_is_known(text: str) -> None:
+    assert spelling.is_loopback_socket_address(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["127.0.0.1", "0.0.0.0:1", "[::]:1", "128.0.0.1:1", "[::2]:1", "[::ffff:127.0.0.1]:1", "localhost:1", "127.1:1"],
+)  # fmt: skip
+def test_an_address_that_others_may_reach_is_none(text: str) -> None:
+    assert not spelling.is_loopback_socket_address(text)

@@ -35,8 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  AUTH_TOKEN=token                                    a file, or the token itself\n"
         "FAKE_CA=true stands for the last three, to try things out: a root that no other process trusts.\n"
         "Listens on 15001 (redirected traffic), 15006 (the same on its way in), 15008 (HBONE), 15020 (metrics),\n"
-        "15021 (readiness).\n"
-        "SIGTERM or SIGINT drains and ends it; a second one ends it at once. Further arguments are ignored."
+        "15021 (readiness), and on 15000 of the loopback addresses (admin: `istioctl ztunnel-config`).\n"
+        "SIGTERM, SIGINT or `POST /quitquitquit` on 15000 drains and ends it; a SIGINT after that ends it at once.\n"
+        "Further arguments are ignored."
     )
     parser.add_argument("ignored", nargs="*", help="ignored, as upstream does")
 

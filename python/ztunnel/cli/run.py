@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "example:\n"
         "  ztunnel run examples/first_tunnel/node-a.yaml\n\n"
-        "SIGTERM or Ctrl-C drains the node (`drain:` in the file) and ends it; a second one ends it at once.\n"
+        "SIGTERM or Ctrl-C drains the node (`drain:` in the file) and ends it; a second Ctrl-C ends it at once.\n"
         "The access log goes to standard output, everything else to standard error."
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="the node file (YAML)")

@@ -35,6 +35,10 @@ log = logging.getLogger(__name__)
 # Longer than the slowest authority that still works (reliability F24: 30 s is the test of a slow one).
 ANSWER_DEADLINE = 45.0
 
+# What `istioctl` knows (control §11).
+INITIALIZING = "Initializing"
+UNAVAILABLE = "Unavailable"
+
 
 class CertificateManager:
     """Keeps every wanted identity in certificates."""
@@ -53,12 +57,15 @@ class CertificateManager:
         self._schedule = CertificateSchedule(random)
         self._changed = asyncio.Event()
         self._outcomes: dict[Identity, asyncio.Future[str | None]] = {}
+        self._states: dict[Identity, str] = {}
 
     def want(self, identity: str, priority: Priority) -> None:
         """A certificate is needed: for a workload that appeared (WARMUP) or a waiting connection (REALTIME)."""
         parsed = _parse(identity)
         if parsed is not None:
             self._schedule.want(parsed, priority, self._clock.now())
+            if not self._schedule.has_certificate(parsed):
+                self._states.setdefault(parsed, INITIALIZING)
             self._changed.set()
 
     def forget(self, identity: str) -> None:
@@ -68,7 +75,12 @@ class CertificateManager:
             for effect in self._schedule.forget(parsed):
                 self._perform_at_once(effect)
             self._outcomes.pop(parsed, None)
+            self._states.pop(parsed, None)
             self._changed.set()
+
+    def states(self) -> dict[str, str]:
+        """By identity, as `/config_dump` spells it, of everything that is wanted and has not come (control §11)."""
+        return {str(identity): state for identity, state in self._states.items()}
 
     async def first_outcome(self, identity: str) -> str | None:
         """Waits for the first answer to the wish for `identity`; None for success, else why not."""
@@ -154,6 +166,7 @@ class CertificateManager:
         self._schedule.issued(request.ticket, validity, now)
         left = round(validity.not_after - now.wall)
         log.info("certificate installed", extra=fields(identity=request.identity, valid_s=left))
+        self._states.pop(request.identity, None)
         self._tell(request.identity, None)
 
     def _failed(self, request: Request, error: Exception) -> None:
@@ -164,6 +177,8 @@ class CertificateManager:
                 message,
                 extra=fields(identity=request.identity, error=error, pause_s=round(pause, 1)),
             )
+            if request.identity in self._states:
+                self._states[request.identity] = f"{UNAVAILABLE}: {error}"
             self._tell(request.identity, str(error))
 
     def _tell(self, identity: Identity, outcome: str | None) -> None:

@@ -89,6 +89,11 @@ class CertificateSchedule:
         elif entry.validity is None or entry.validity.not_after <= now.wall:
             entry.priority = max(entry.priority, priority)
 
+    def has_certificate(self, identity: Identity) -> bool:
+        """Whether one is installed, still valid or not."""
+        entry = self._entries.get(identity)
+        return entry is not None and entry.validity is not None
+
     def forget(self, identity: Identity) -> list[Effect]:
         """Nobody needs it any more; an answer that is still to come will be thrown away."""
         return [Forget(identity)] if self._entries.pop(identity, None) else []

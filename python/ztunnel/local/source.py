@@ -9,10 +9,12 @@ costs 2 µs and needs no dependency.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ztunnel.dataplane.handle import TYPE_AUTHORIZATION, TYPE_SERVICE, TYPE_WORKLOAD
 from ztunnel.errors import InvalidFile, MeshFileError, Problem
 from ztunnel.fields import fields
 from ztunnel.files import signature_of
@@ -73,6 +75,14 @@ class LocalSource:
             raise MeshFileError(self._path, _problems(rejections))
         self._warn(mesh)
 
+    def static_config(self) -> bytes:
+        """The mesh as it was read last: `staticConfig` of `/config_dump`, as JSON (spec/control.md §11)."""
+        sections: dict[str, list[bytes]] = {"policies": [], "services": [], "workloads": []}
+        for resource in self._mesh.document.resources:
+            sections[_SECTIONS[resource.type_url]].append(resource.value)
+        lists = (b'"%s":[%s]' % (name.encode(), b",".join(v)) for name, v in sections.items())
+        return b"{%s}" % b",".join(lists)
+
     async def watch(self) -> None:
         """Follows the file, if there is one, until it is cancelled."""
         while self._load is not None:
@@ -113,6 +123,7 @@ class LocalSource:
         removed = sorted(self._applied - keys)
         rejections = await asyncio.to_thread(self._data_plane.apply, mesh.resources, removed)
         self._applied = keys
+        self._mesh = dataclasses.replace(self._mesh, document=mesh)
         for rejection in rejections:
             about = fields(
                 type_url=rejection.type_url, name=rejection.name, reason=rejection.reason
@@ -145,3 +156,6 @@ def _problems(rejections: Iterable[Rejection]) -> list[Problem]:
     return [
         Problem(1, 1, f"{r.type_url.rpartition('/')[2]} {r.name}", r.reason) for r in rejections
     ]
+
+
+_SECTIONS = {TYPE_AUTHORIZATION: "policies", TYPE_SERVICE: "services", TYPE_WORKLOAD: "workloads"}

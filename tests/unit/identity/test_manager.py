@@ -173,3 +173,25 @@ async def test_a_wish_for_something_that_is_no_identity_is_logged_and_dropped(
             await w.clock.settle()
         assert w.ca.asked == []
         assert "no identity" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_what_has_not_come_is_told_with_the_reason() -> None:
+    async with world() as w:
+        w.ca.trouble = lambda identity: CaUnavailable("out for lunch")
+        w.manager.want(WEB, Priority.WARMUP)
+        w.manager.want(SHOP, Priority.WARMUP)
+        assert w.manager.states() == {WEB: "Initializing", SHOP: "Initializing"}
+        await w.clock.settle()
+        assert w.manager.states() == dict.fromkeys((WEB, SHOP), "Unavailable: out for lunch")
+        w.manager.want(WEB, Priority.REALTIME)
+        w.manager.forget(SHOP)
+        assert w.manager.states() == {WEB: "Unavailable: out for lunch"}
+        w.ca.trouble = lambda identity: None
+        await w.clock.advance(10)
+        assert w.manager.states() == {}
+        # A renewal that fails changes nothing: the old one is in use.
+        w.ca.trouble = lambda identity: CaUnavailable("out for lunch")
+        await w.clock.advance(1802)
+        w.manager.want(WEB, Priority.REALTIME)
+        assert w.manager.states() == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -75,6 +76,21 @@ async def test_a_change_is_applied_whole_and_what_is_gone_is_removed(tmp_path: P
         one.replace(f"workloads:\n{B}")
         await one.until(2)
         assert one.data_plane.applied == [([KEY_A, KEY_S], []), ([KEY_B], [KEY_S, KEY_A])]
+
+
+@pytest.mark.asyncio
+async def test_the_static_config_is_the_file_as_it_was_read_last(tmp_path: Path) -> None:
+    def names(source: LocalSource) -> dict[str, list[str]]:
+        return {
+            k: [v["name"] for v in values]
+            for k, values in json.loads(source.static_config()).items()
+        }
+
+    async with watched(tmp_path / "mesh.yaml", "workloads:\n" + A + SERVICE) as w:
+        assert names(w.source) == {"policies": [], "services": ["s"], "workloads": ["a"]}
+        w.replace("workloads:\n" + A + B)
+        await w.until(applied=2)
+        assert names(w.source) == {"policies": [], "services": [], "workloads": ["a", "b"]}
 
 
 @pytest.mark.asyncio
