@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ztunnel import __version__
 from ztunnel.admin.server import AdminServer
 from ztunnel.clock import Clock, SystemClock
 from ztunnel.dataplane.events import events
@@ -35,6 +34,7 @@ from ztunnel.settings import IstioCaSettings
 from ztunnel.tasks import FailurePolicy, Tasks
 from ztunnel.telemetry.filter import Filter
 from ztunnel.telemetry.log import use
+from ztunnel.version import build_info
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -126,7 +126,7 @@ class Node:
         native = settings.to_native(identity.service_account)
         self._sections = {
             "config": lambda: json.loads(native),
-            "version": lambda: {"version": __version__},
+            "version": build_info,
             **sections,
         }
         self._data_plane = parts.data_plane(native)

@@ -12,7 +12,7 @@ from ztunnel.cli.failure import or_failure
 if TYPE_CHECKING:
     import argparse
     import logging
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ztunnel.environment.proxy import ProxySettings
 
@@ -74,8 +74,30 @@ def _serve(environ: Mapping[str, str], argv: Sequence[str]) -> int:
     # Upstream's first lines have no narrower target.
     _introduce(logging.getLogger("ztunnel"), settings, environ)
     mesh, identity = load_mesh(settings)
-    node = Node(settings.node_of(identity), identity, mesh, real_parts(), started=STARTED)
+    node = Node(
+        settings.node_of(identity),
+        identity,
+        mesh,
+        real_parts(),
+        started=STARTED,
+        sections=_sections(settings, environ),
+    )
     return asyncio.run(node.run())
+
+
+def _sections(
+    settings: ProxySettings, environ: Mapping[str, str]
+) -> dict[str, Callable[[], object]]:
+    """What only the environment knows of `/config_dump`."""
+    from ztunnel.environment.dump import config_section
+    from ztunnel.environment.table import META_ISTIO_VERSION
+    from ztunnel.version import build_info
+
+    istio_version = environ.get(META_ISTIO_VERSION.name)
+    return {
+        "config": lambda: config_section(settings.config),
+        "version": lambda: build_info(istio_version),
+    }
 
 
 def _introduce(log: logging.Logger, settings: ProxySettings, environ: Mapping[str, str]) -> None:

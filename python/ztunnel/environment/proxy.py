@@ -130,7 +130,14 @@ def _listen(config: Config) -> Listen:
         socks5=SOCKS5_ADDRESS if config.ports.socks5 else None,
         metrics=f"{everywhere}:{config.ports.stats}",
         readiness=f"{everywhere}:{READINESS_PORT}",
+        admin=_loopback(config, config.ports.admin),
     )
+
+
+def _loopback(config: Config, port: int) -> tuple[str, ...]:
+    """A port on the loopback addresses that there are (spec/control.md §2.4)."""
+    four = f"127.0.0.1:{port}"
+    return (four, f"[::1]:{port}") if config.ports.loopback_ipv6 else (four,)
 
 
 def _http2(config: Config) -> tuple[tuple[str, Json], ...]:
