@@ -144,7 +144,7 @@ def test_every_port_for_operators_is_closed_when_the_drain_begins(tmp_path: Path
         client, server = pair.connects()
         pair.node.signal(signal.SIGTERM)
         for listener in ("admin", "metrics", "readiness"):
-            eventually(lambda name=listener: refuses(pair.node, name), f"{listener} is closed")
+            eventually(partial(refuses, pair.node, listener), f"{listener} is closed")
         client.closes()
         server.closes()
         assert pair.node.wait(within=AFTER_THE_LAST) == 0

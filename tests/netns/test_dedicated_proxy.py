@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.netns.capture import NODE_MARK
 from tests.netns.pods import PodNode, Pods
+from tests.support import istioctl
 from tests.support.apps import through_socks5
+from tests.support.http import ask
 from tests.support.istio_ca import IstioCa
 from tests.support.nodes import START_DEADLINE, bound
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.netns.namespaces import Host, Network
 
 pytestmark = pytest.mark.root
+
+DUMP = Path(__file__).parents[1] / "vectors" / "config_dump" / "upstream.json"
+CLIENT = "spiffe://cluster.local/ns/default/sa/client"
 
 
 class PodProxy(PodNode):
@@ -143,6 +150,24 @@ def test_an_authority_that_comes_late_is_asked_again(two: Two) -> None:
         for pod in (two.client, two.server):
             pod.node.access.wait_for("certificate installed")
         two.says_hello(lambda: two.client.dials(two.web))
+
+
+def test_istioctl_reads_a_dedicated_proxy(two: Two) -> None:
+    """With upstream's sections, keys and ports; what the sections hold is told elsewhere."""
+    upstream = json.loads(DUMP.read_bytes())
+    with two.running():
+        host = two.client.host
+        answer = host.call(ask, ("127.0.0.1", 15000), "GET", "/config_dump")
+        read = istioctl.read(answer.body)
+        assert list(read) == list(upstream)
+        for section in ("config", "version"):
+            assert list(read[section]) == list(upstream[section])
+        assert read["config"]["adminAddr"] == {"Localhost": [False, 15000]}
+        assert read["config"]["proxyMode"] == "Dedicated"
+        rows = istioctl.certificate_table(read, datetime.now(UTC)).splitlines()[1:]
+        assert rows[0].split()[:4] == [CLIENT, "Leaf", "Available", "true"]
+        assert host.call(ask, ("127.0.0.1", 15000), "POST", "/quitquitquit").status == 200
+        assert two.client.node.wait() == 0
 
 
 def test_socks5_is_offered_on_upstreams_port(two: Two) -> None:
