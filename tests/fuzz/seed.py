@@ -9,7 +9,17 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from seeds import connect_headers, frame, hpack, local_decode, proxy_header, records, socks5
+from seeds import (
+    connect_headers,
+    decode,
+    frame,
+    hpack,
+    local_decode,
+    proxy_header,
+    records,
+    socks5,
+    store,
+)
 
 CORPUS = Path(__file__).with_name("corpus")
 LARGEST = 4096
@@ -19,12 +29,14 @@ def main() -> None:
     """Replace the whole corpus."""
     targets = {
         "connect_headers": connect_headers.connect_headers,
+        "decode": decode.decode,
         "frame": frame.frame,
         "hpack": hpack.hpack,
         "local_decode": local_decode.local_decode,
         "proxy_header": proxy_header.proxy_header,
         "records": records.records,
         "socks5": socks5.socks5,
+        "store": store.store,
     }
     for target, seeds in targets.items():
         folder = CORPUS / target

@@ -10,6 +10,7 @@ use super::messages::{
 use super::{Decoded, messages};
 use crate::authorization::Action;
 use crate::service::Service;
+use crate::store::MeshStore;
 use crate::workload::{Workload, WorkloadSpec};
 
 mod bad_input;
@@ -299,4 +300,47 @@ fn of_two_entries_for_a_port_or_a_service_the_last_one_counts() {
     let services = read_workload(m).unwrap().services;
     let ports = services.values().next().unwrap();
     assert_eq!((services.len(), ports.len(), ports[&53]), (1, 1, 5353));
+}
+
+#[test]
+fn a_workload_is_known_by_its_uid_and_a_policy_by_the_name_of_its_resource() {
+    let mut store = MeshStore::new();
+    let address = Address {
+        kind: Some(Type::Workload(pod())),
+    };
+    let (address, policy) = (address.encode_to_vec(), policy(1, vec![]).encode_to_vec());
+    let resource = |type_url, value| Resource {
+        type_url,
+        name: "other",
+        value,
+    };
+    let resources = [
+        resource(TYPE_ISTIO_ADDRESS, &*address),
+        resource(TYPE_ISTIO_AUTHORIZATION, &*policy),
+    ];
+    assert_eq!(store.apply(&resources, &[]).rejections, []);
+    let mesh = store.snapshot();
+    assert!(mesh.workload_by_uid("u").is_some() && mesh.workload_by_uid("other").is_none());
+    assert!(mesh.policy("other").is_some() && mesh.policy("ns/p").is_none());
+    // One that cannot be read wholly is enforced under that name, too, and gives way to one that can.
+    let bad = policy_with_a_broken_rule();
+    let bad = [Resource {
+        name: "third",
+        ..resource(TYPE_ISTIO_AUTHORIZATION, &*bad)
+    }];
+    assert_eq!(store.apply(&bad, &[]).rejections.len(), 1);
+    assert!(store.snapshot().policy("third").unwrap().unreadable);
+    let good = [Resource {
+        name: "third",
+        ..resource(TYPE_ISTIO_AUTHORIZATION, &*policy)
+    }];
+    assert_eq!(store.apply(&good, &[]).rejections, []);
+    assert_eq!(store.apply(&bad, &[]).rejections.len(), 1);
+    assert!(!store.snapshot().policy("third").unwrap().unreadable);
+}
+
+fn policy_with_a_broken_rule() -> Vec<u8> {
+    let mut m = policy(1, vec![]);
+    m.rules.push(Bytes::from_static(b"\x0a\x05"));
+    m.encode_to_vec()
 }

@@ -3,7 +3,6 @@
 
 use super::*;
 use crate::decode::TYPE_ISTIO_ADDRESS as ADDRESS;
-use crate::store::MeshStore;
 
 fn refusal(value: &[u8]) -> String {
     read(ADDRESS, value).unwrap_err().reasons[0].clone()
