@@ -136,7 +136,7 @@ class NodeSettings:
     deadlines: tuple[tuple[str, Json], ...] = ()
     http2: tuple[tuple[str, Json], ...] = ()
     tls: tuple[tuple[str, Json], ...] = ()
-    """`records`, `aead`, `keyUpdateAfter`: how TLS records are made once a handshake is over."""
+    """`groups`: how keys are agreed on. `records`, `aead`, `keyUpdateAfter`: how records are made after that."""
     keepalive: tuple[tuple[str, Json], ...] = ()
     resolver: tuple[tuple[str, Json], ...] = ()
     """`config`, `servers`: who resolves the names of workloads that have no address."""
@@ -397,6 +397,8 @@ _NODE = struct(
     Field(
         "tls",
         struct(
+            # How keys are agreed on: by every group there is, or by X25519MLKEM768 alone.
+            Field("groups", one_of("all", "pqc")),
             # Our own records, or the TLS library's to fall back on.
             Field("records", one_of("in_place", "rustls")),
             # Whose AES-GCM seals our records: `aws-lc` is the one to pin where FIPS is asked for.

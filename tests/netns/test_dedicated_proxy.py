@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -175,6 +176,12 @@ def test_socks5_is_offered_on_upstreams_port(two: Two) -> None:
         proxy = two.client.node.bound["socks5"]
         assert proxy == ("127.0.0.1", 15080)
         two.says_hello(lambda: two.client.host.call(through_socks5, proxy, *two.web))
+
+
+def test_the_post_quantum_policy_carries_traffic_and_says_what_it_does_not_cover(two: Two) -> None:
+    with two.running(COMPLIANCE_POLICY="pqc"):
+        two.says_hello(lambda: two.client.dials(two.web))
+        two.client.node.access.wait_for(re.compile("^COMPLIANCE_POLICY=pqc holds between proxies"))
 
 
 @pytest.mark.parametrize(("account", "allowed"), [("client", True), ("other", False)])

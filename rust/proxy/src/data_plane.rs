@@ -108,7 +108,7 @@ impl DataPlane {
             mesh_version: watch::Sender::new(0),
             policy_version: watch::Sender::new(0),
             phase: watch::Sender::new(Phase::Waiting),
-            credentials: CredentialStore::new(records.plan),
+            credentials: CredentialStore::new(records.plan).with_groups(settings.tls.groups),
             events: Events::new()?,
             metrics: Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), losses)),
             readiness: Arc::new(Readiness::new([SYNC, PROXY], heartbeats.clone())),

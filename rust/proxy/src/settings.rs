@@ -44,7 +44,7 @@ pub struct Settings {
     /// The pool of outbound tunnels.
     #[serde(default)]
     pub pool: Pool,
-    /// How TLS records are sealed and opened.
+    /// TLS: its groups and its records.
     #[serde(default)]
     pub tls: RecordSettings,
     /// How long each wait may take.
@@ -155,10 +155,12 @@ pub struct Pool {
     pub idle: Duration,
 }
 
-/// How TLS records are sealed and opened, once a handshake is over.
+/// How keys are agreed on, and how TLS records are sealed and opened once a handshake is over.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RecordSettings {
+    /// By which groups keys are agreed on.
+    pub groups: Groups,
     /// Whose record layer.
     pub records: RecordLayer,
     /// Whose AES-GCM, where the record layer is ours.
@@ -166,6 +168,17 @@ pub struct RecordSettings {
     /// Bytes after which we change our key, where the record layer is ours. Absent, it is changed only before so
     /// many records that it would wear out.
     pub key_update_after: Option<u64>,
+}
+
+/// The groups by which keys are agreed on (spec/dataplane.md §9.1).
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Groups {
+    /// X25519, P-256, P-384 and X25519MLKEM768, in this order.
+    #[default]
+    All,
+    /// X25519MLKEM768 alone: a peer that cannot do it fails the handshake.
+    Pqc,
 }
 
 /// Whose record layer.

@@ -158,6 +158,7 @@ def test_each_variable_reaches_its_setting(
     "more",
     [
         {},
+        {"COMPLIANCE_POLICY": "pqc"},
         {"UNSTABLE_ENABLE_SOCKS5": "true", "IPV6_ENABLED": "false", "ENABLE_ORIG_SRC": "true"},
         {"ZTUNNEL_WORKER_THREADS": "256", "PACKET_MARK": "4294967295", "RUST_LOG": "access=off"},
         {"HTTP2_STREAM_WINDOW_SIZE": "1", "HTTP2_FRAME_SIZE": "16384", "KEEPALIVE_RETRIES": "1"},

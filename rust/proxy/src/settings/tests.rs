@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{AeadWish, RecordLayer, RecordSettings, Settings};
+use super::{AeadWish, Groups, RecordLayer, RecordSettings, Settings};
 
 const WORKLOAD: &str = r#""workload":{"name":"a","namespace":"b","serviceAccount":"c"}"#;
 
@@ -25,6 +25,7 @@ fn records_are_ours_and_measured_unless_said_otherwise() {
     assert_eq!(
         RecordSettings::default(),
         RecordSettings {
+            groups: Groups::All,
             records: RecordLayer::InPlace,
             aead: AeadWish::Auto,
             key_update_after: None,
@@ -33,6 +34,7 @@ fn records_are_ours_and_measured_unless_said_otherwise() {
     assert_eq!(
         read(r#","tls":{"records":"rustls","aead":"aws-lc","keyUpdateAfter":4194304}"#),
         RecordSettings {
+            groups: Groups::All,
             records: RecordLayer::Rustls,
             aead: AeadWish::AwsLc,
             key_update_after: Some(4 << 20),
@@ -43,6 +45,7 @@ fn records_are_ours_and_measured_unless_said_otherwise() {
         (set.records, set.aead),
         (RecordLayer::InPlace, AeadWish::Ring)
     );
+    assert_eq!(read(r#","tls":{"groups":"pqc"}"#).groups, Groups::Pqc);
 }
 
 #[test]

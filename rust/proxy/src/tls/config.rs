@@ -14,7 +14,7 @@ use rustls::sign::SingleCertAndKey;
 use rustls::version::TLS13;
 
 use super::record::{RecordPlan, Tap};
-use crate::settings::RecordLayer;
+use crate::settings::{Groups, RecordLayer};
 
 /// One side's settings for the connections it opens; made by [`super::WorkloadCertificate::client`].
 #[derive(Clone, Debug)]
@@ -59,20 +59,24 @@ impl ServerConfig {
 const ALPN: &[u8] = b"h2";
 
 /// The cryptography in use. Made once per certificate, shared by its connections.
-pub(super) fn provider() -> Arc<CryptoProvider> {
+pub(super) fn provider(groups: Groups) -> Arc<CryptoProvider> {
+    let kx_groups = match groups {
+        // The hybrid stands last: offered, but not sent as a key share of 1.2 KiB to those who cannot read it.
+        Groups::All => vec![
+            kx_group::X25519,
+            kx_group::SECP256R1,
+            kx_group::SECP384R1,
+            kx_group::X25519MLKEM768,
+        ],
+        Groups::Pqc => vec![kx_group::X25519MLKEM768],
+    };
     Arc::new(CryptoProvider {
         // AES only: both ends have it in hardware, and this is what peers expect to be offered.
         cipher_suites: vec![
             cipher_suite::TLS13_AES_256_GCM_SHA384,
             cipher_suite::TLS13_AES_128_GCM_SHA256,
         ],
-        // The hybrid stands last: offered, but not sent as a key share of 1.2 KiB to those who cannot read it.
-        kx_groups: vec![
-            kx_group::X25519,
-            kx_group::SECP256R1,
-            kx_group::SECP384R1,
-            kx_group::X25519MLKEM768,
-        ],
+        kx_groups,
         ..default_provider()
     })
 }

@@ -21,6 +21,7 @@ use super::keys::PrivateKey;
 use super::record::RecordPlan;
 use super::verify::{ClientMustBeOf, MAX_CHAIN, ServerMustBe, Trust, VerifyError, spiffe_name};
 use crate::recent::Recent;
+use crate::settings::Groups;
 
 /// Largest PEM text that is read: the biggest public root bundles are a quarter of this.
 const MAX_PEM: usize = 1024 * 1024;
@@ -67,7 +68,7 @@ impl WorkloadCertificate {
             infos,
             warnings,
         } = read_roots(roots_pem)?;
-        let provider = config::provider();
+        let provider = config::provider(Groups::All);
         let trust = Arc::new(Trust::new(
             anchors,
             provider.signature_verification_algorithms,
@@ -81,13 +82,8 @@ impl WorkloadCertificate {
             .map_err(|_| CredentialError::OtherKey)?;
         let certified = Arc::new(SingleCertAndKey::from(certified));
 
-        let verifier = ClientMustBeOf::new(Arc::clone(&trust), identity.trust_domain.clone());
-        let server = config::server(
-            Arc::clone(&provider),
-            Arc::new(verifier),
-            Arc::clone(&certified),
-        )
-        .map_err(|error| CredentialError::Library(error.to_string()))?;
+        let server = server(&identity, &provider, &trust, &certified)
+            .map_err(|error| CredentialError::Library(error.to_string()))?;
         Ok(Self {
             identity,
             chain: readings,
@@ -167,6 +163,19 @@ impl WorkloadCertificate {
         }
     }
 
+    /// Its connections agree on keys by these groups.
+    pub(super) fn with_groups(mut self, groups: Groups) -> Self {
+        self.provider = config::provider(groups);
+        let tls = server(&self.identity, &self.provider, &self.trust, &self.certified)
+            .expect("only the groups differ from what made its first configuration");
+        self.server = Arc::new(ServerConfig {
+            tls: Arc::new(tls),
+            records: self.server.records,
+        });
+        self.clients = Mutex::new(Recent::new(CLIENTS));
+        self
+    }
+
     /// Its connections make their records so.
     pub(super) fn with_records(mut self, records: RecordPlan) -> Self {
         let tls = Arc::clone(&self.server.tls);
@@ -224,6 +233,20 @@ pub fn validity_of(chain_pem: &[u8]) -> Result<(i64, i64), CredentialError> {
     let leaf =
         Reading::of(&chain[0]).map_err(|_| CredentialError::Chain("not X.509".to_owned()))?;
     Ok((leaf.not_before, leaf.not_after))
+}
+
+fn server(
+    identity: &Identity,
+    provider: &Arc<CryptoProvider>,
+    trust: &Arc<Trust>,
+    certified: &Arc<SingleCertAndKey>,
+) -> Result<rustls::ServerConfig, rustls::Error> {
+    let verifier = ClientMustBeOf::new(Arc::clone(trust), identity.trust_domain.clone());
+    config::server(
+        Arc::clone(provider),
+        Arc::new(verifier),
+        Arc::clone(certified),
+    )
 }
 
 fn read_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CredentialError> {

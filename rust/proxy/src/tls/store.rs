@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::credentials::WorkloadCertificate;
 use super::record::RecordPlan;
+use crate::settings::Groups;
 
 type Certificates = HashMap<Identity, Arc<WorkloadCertificate>>;
 
@@ -23,6 +24,7 @@ pub struct CredentialStore {
     /// Wakes those who wait; carries nothing, they look for themselves.
     installed: watch::Sender<()>,
     records: RecordPlan,
+    groups: Groups,
 }
 
 impl CredentialStore {
@@ -33,11 +35,23 @@ impl CredentialStore {
             certificates: ArcSwap::default(),
             installed: watch::Sender::new(()),
             records,
+            groups: Groups::default(),
         }
+    }
+
+    /// The same, whose connections agree on keys by these groups.
+    #[must_use]
+    pub fn with_groups(mut self, groups: Groups) -> Self {
+        self.groups = groups;
+        self
     }
 
     /// Takes a certificate into use; new handshakes of its identity use it from now on.
     pub fn install(&self, certificate: WorkloadCertificate) {
+        let certificate = match self.groups {
+            Groups::All => certificate, // as it was made
+            groups @ Groups::Pqc => certificate.with_groups(groups),
+        };
         let certificate = Arc::new(certificate.with_records(self.records));
         self.change(|certificates| {
             certificates.insert(certificate.identity().clone(), Arc::clone(&certificate));

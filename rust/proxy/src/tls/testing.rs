@@ -18,6 +18,7 @@ use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use super::config;
 use super::record::RecordPlan;
 use super::{ClientConfig, PrivateKey, ServerConfig, Session, TlsError, WorkloadCertificate};
+use crate::settings::Groups;
 
 pub(crate) const CLIENT: &str = "spiffe://cluster.local/ns/shop/sa/client";
 pub(crate) const SERVER: &str = "spiffe://cluster.local/ns/shop/sa/server";
@@ -190,7 +191,12 @@ pub(super) fn lax_client(
     chain: Vec<CertificateDer<'static>>,
     key: &PrivateKey,
 ) -> rustls::ClientConfig {
-    config::client(config::provider(), Arc::new(Anybody), shown(chain, key)).unwrap()
+    config::client(
+        config::provider(Groups::All),
+        Arc::new(Anybody),
+        shown(chain, key),
+    )
+    .unwrap()
 }
 
 /// As [`lax_client`], for the other side.
@@ -198,7 +204,12 @@ pub(super) fn lax_server(
     chain: Vec<CertificateDer<'static>>,
     key: &PrivateKey,
 ) -> rustls::ServerConfig {
-    config::server(config::provider(), Arc::new(Anybody), shown(chain, key)).unwrap()
+    config::server(
+        config::provider(Groups::All),
+        Arc::new(Anybody),
+        shown(chain, key),
+    )
+    .unwrap()
 }
 
 fn shown(chain: Vec<CertificateDer<'static>>, key: &PrivateKey) -> Arc<SingleCertAndKey> {
@@ -209,7 +220,7 @@ fn shown(chain: Vec<CertificateDer<'static>>, key: &PrivateKey) -> Arc<SingleCer
 struct Anybody;
 
 fn algorithms() -> WebPkiSupportedAlgorithms {
-    config::provider().signature_verification_algorithms
+    config::provider(Groups::All).signature_verification_algorithms
 }
 
 impl ServerCertVerifier for Anybody {

@@ -5,6 +5,7 @@ use super::super::testing::{Authority, CLIENT, End, Leaf, SERVER, carry_whole, i
 use super::super::verify::{Trust, VerifyError};
 use super::super::{PrivateKey, WorkloadCertificate};
 use super::*;
+use crate::settings::Groups;
 
 /// Seconds since 1970 at the beginning of a year, as far as leap days matter here.
 fn year(year: u64) -> UnixTime {
@@ -16,7 +17,7 @@ fn trust(roots: &[&Authority]) -> Trust {
     let anchors = roots.iter().map(|root| root.anchor()).collect();
     Trust::new(
         anchors,
-        config::provider().signature_verification_algorithms,
+        config::provider(Groups::All).signature_verification_algorithms,
     )
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::tls::testing::{Authority, CLIENT, SERVER, identity};
+use crate::tls::testing::{Authority, CLIENT, End, SERVER, carry_whole, identity};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -33,6 +33,39 @@ fn connections_make_their_records_as_the_store_was_told() {
         let certificate = store.get(&identity(SERVER)).unwrap();
         assert_eq!(certificate.server().records, plan);
         assert_eq!(certificate.client(&[identity(CLIENT)]).records, plan);
+    }
+}
+
+/// The group that a client of one store and a server of the other agree on, or why not.
+fn agreed(client: Groups, server: Groups) -> Result<&'static str, &'static str> {
+    let root = Authority::root("root");
+    let of = |groups, name: &str| {
+        let store = CredentialStore::new(RecordPlan::default()).with_groups(groups);
+        store.install(root.certificate(name));
+        store.get(&identity(name)).unwrap()
+    };
+    let client = of(client, CLIENT).client(&[identity(SERVER)]);
+    let (mut client, mut server) = (
+        End::client(client),
+        End::server(of(server, SERVER).server()),
+    );
+    carry_whole(&mut client, &mut server);
+    match (client.session.facts(), server.session.facts()) {
+        (Some(one), Some(other)) if one == other => Ok(one.group),
+        _ => Err(client.reason()),
+    }
+}
+
+#[test]
+fn the_post_quantum_policy_agrees_on_keys_by_the_hybrid_group_alone_on_either_side() {
+    assert_eq!(agreed(Groups::All, Groups::All), Ok("X25519"));
+    // Whoever has all groups offers the hybrid as well, and is asked for it.
+    for (client, server) in [
+        (Groups::Pqc, Groups::Pqc),
+        (Groups::Pqc, Groups::All),
+        (Groups::All, Groups::Pqc),
+    ] {
+        assert_eq!(agreed(client, server), Ok("X25519MLKEM768"));
     }
 }
 

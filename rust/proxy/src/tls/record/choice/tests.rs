@@ -7,6 +7,7 @@ fn settings(records: RecordLayer, aead: AeadWish) -> RecordSettings {
         records,
         aead,
         key_update_after: Some(7 << 20),
+        ..RecordSettings::default()
     }
 }
 
