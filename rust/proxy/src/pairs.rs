@@ -264,7 +264,8 @@ impl Key {
             } else {
                 SecurityPolicy::Unknown
             },
-            claimed: self.source.is_none() && self.baggage != Baggage::default(),
+            // Only read where it counts: of a source that the mesh does not know, and of who is behind a gateway.
+            claimed: self.baggage != Baggage::default(),
         }
     }
 }
