@@ -5,6 +5,7 @@ What happens to each connection in a drain is `test_drain.py`'s.
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import time
@@ -116,7 +117,7 @@ def test_second_sigterm_is_not_special(tmp_path: Path) -> None:
         for _ in range(2):
             said = len(pair.node.log)
             pair.node.signal(signal.SIGTERM)
-            pair.node.log.wait_for("signal", after=said)
+            pair.node.log.wait_for(re.compile("^received signal SIGTERM"), after=said)
         client.says(b"still")
         assert server.takes(5) == b"still"
         client.finishes()

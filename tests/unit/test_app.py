@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OWN = "spiffe://cluster.local/ns/n/sa/default"
+SIGTERM = "received signal SIGTERM, starting shutdown"
 OTHER = "spiffe://cluster.local/ns/n/sa/other"
 FILE = """
 node: {workload: n/web, ca: {directory: ca}, drain: 3s, listen: {admin: "127.0.0.1:0"}}
@@ -124,7 +125,7 @@ async def test_a_second_sigterm_is_not_special(
         one.data_plane.idle.clear()
         for times in (1, 2):
             os.kill(os.getpid(), signal.SIGTERM)
-            await one.until(lambda n=times: caplog.messages.count("signal") == n)  # type: ignore[misc]
+            await one.until(lambda n=times: caplog.messages.count(SIGTERM) == n)  # type: ignore[misc]
         await one.until(lambda: one.data_plane.drains != [])
         one.data_plane.idle.set()
         assert await task == EXIT_OK
