@@ -122,11 +122,7 @@ impl DataPlane {
         clippy::needless_pass_by_value,
         reason = "owned values cross the boundary"
     )]
-    fn start(
-        &self,
-        py: Python<'_>,
-        operators: Vec<String>,
-    ) -> PyResult<BTreeMap<String, String>> {
+    fn start(&self, py: Python<'_>, operators: Vec<String>) -> PyResult<BTreeMap<String, String>> {
         self.alive()?;
         let operators = operators
             .iter()

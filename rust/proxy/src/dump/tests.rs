@@ -58,7 +58,10 @@ fn read(dump: &Dump) -> Vec<Vec<u8>> {
 fn a_dump_is_what_the_json_library_makes_of_the_same_value() {
     let sections = [
         ("version", r#"{"b":1.50,"a":"é\n\"","nothing":null}"#),
-        ("config", r#" {"z":[],"a":{},"list":[1,[2,{"y":1,"x":2}]]} "#),
+        (
+            "config",
+            r#" {"z":[],"a":{},"list":[1,[2,{"y":1,"x":2}]]} "#,
+        ),
     ];
     let mesh = mesh(3);
     let text = read(&Dump::start(mesh.clone(), given(&sections)).unwrap()).concat();
@@ -73,7 +76,10 @@ fn a_dump_is_what_the_json_library_makes_of_the_same_value() {
     // The library's own map sorts its keys and its printer indents by two: what upstream uses.
     let pretty = serde_json::to_string_pretty(&serde_json::to_value(expected).unwrap()).unwrap();
     // Only numbers differ: the library normalises them, a dump leaves them as they were given.
-    assert_eq!(String::from_utf8(text).unwrap().replace("1.50", "1.5"), pretty);
+    assert_eq!(
+        String::from_utf8(text).unwrap().replace("1.50", "1.5"),
+        pretty
+    );
 }
 
 #[test]
@@ -89,7 +95,11 @@ fn an_empty_mesh_has_empty_lists() {
 fn a_given_section_takes_the_place_of_the_meshs() {
     let dump = Dump::start(mesh(3), given(&[("workloads", "{}")])).unwrap();
     let text = read(&dump).concat();
-    assert!(String::from_utf8(text).unwrap().ends_with("\"workloads\": {}\n}"));
+    assert!(
+        String::from_utf8(text)
+            .unwrap()
+            .ends_with("\"workloads\": {}\n}")
+    );
 }
 
 #[test]
@@ -131,7 +141,11 @@ fn a_section_that_is_not_json_is_refused_by_name() {
     for bad in ["", "{", "{} {}", "\u{1}"] {
         let error = Dump::start(mesh(0), given(&[("config", bad)])).unwrap_err();
         assert!(matches!(error, DumpError::NotJson(..)), "{bad:?}");
-        assert!(error.to_string().starts_with("section config is not JSON: "));
+        assert!(
+            error
+                .to_string()
+                .starts_with("section config is not JSON: ")
+        );
     }
 }
 
