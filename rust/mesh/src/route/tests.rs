@@ -5,6 +5,7 @@ use crate::explain::{RouteSummary, explain_route};
 use crate::testing::{local, mesh, pod, service};
 
 mod random;
+mod recorded;
 mod resolved;
 mod upstream;
 mod waypoints;
@@ -402,4 +403,26 @@ fn a_trust_domain_of_its_own_is_expected_of_the_peer() {
         &json!({"workloads": [pod("client", &["10.0.0.1"], json!({})), pod("peer", &["10.0.0.2"], json!({"trustDomain": "td", "serviceAccount": "sa"}))]}),
     );
     assert!(answer(&mesh, "10.0.0.1", "10.0.0.2:1").ends_with("<- spiffe://td/ns/ns/sa/sa"));
+}
+
+/// Upstream kept what a block led to before (§20.2 item 4).
+#[test]
+fn a_block_leads_to_the_endpoints_of_today() {
+    let mut store = crate::store::MeshStore::new();
+    let block = json!({"cidrVips": [{"network": "", "cidr": "10.7.0.0/16"}]});
+    crate::testing::apply(
+        &mut store,
+        &json!({"workloads": [pod("client", &["10.0.0.1"], json!({}))], "services": [service("block", &[], block)]}),
+    );
+    for n in 2..5 {
+        let (old, new) = (format!("pod-{}", n - 1), format!("pod-{n}"));
+        let address = format!("10.0.0.{n}");
+        let endpoint = pod(&new, &[&address], endpoint_of("block", json!({})));
+        store.apply(&[], &[(crate::decode::TYPE_WORKLOAD, &old)]);
+        crate::testing::apply(&mut store, &json!({"workloads": [endpoint]}));
+        assert_eq!(
+            answer(&store.snapshot(), "10.0.0.1", "10.7.1.2:80"),
+            format!("hbone {address}:15008 {address}:8080 {new} ns/block.ns <- ns/ns/sa/{new}")
+        );
+    }
 }

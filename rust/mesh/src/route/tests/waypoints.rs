@@ -475,3 +475,28 @@ fn a_hidden_services_waypoint_is_not_asked_as_upstream_has_it() {
         "hbone 10.0.0.2:15008 10.0.0.2:8080 backend ns/web.ns <- ns/ns/sa/backend"
     );
 }
+
+/// `sandwich_waypoint_proxy_protocol` of upstream's namespace tests: the waypoint's service has no ports at all.
+#[test]
+fn an_application_tunnel_makes_up_for_a_port_that_the_waypoints_service_lacks() {
+    let answer_with = |tunnel: Value| {
+        let mut waypoint = pod("wp", &["10.0.8.1"], endpoint_of("wp", json!({})));
+        waypoint["applicationTunnel"] = tunnel;
+        let mesh = mesh(&json!({
+            "workloads": [pod("client", &["10.0.0.1"], json!({})), waypoint],
+            "services": [
+                service("wp", &["/10.1.0.8"], json!({"ports": {}})),
+                service("web", &["/10.1.0.1"], behind("/10.1.0.8")),
+            ],
+        }));
+        answer(&mesh, "10.0.0.1", "10.1.0.1:80")
+    };
+    assert_eq!(
+        answer_with(json!({"protocol": "PROXY", "port": 15088})),
+        "hbone 10.0.8.1:15008 10.1.0.1:80 wp ns/web.ns <- ns/ns/sa/wp"
+    );
+    assert_eq!(
+        answer_with(Value::Null),
+        "unknown waypoint: waypoint /10.1.0.8:15008 not found"
+    );
+}
