@@ -2,6 +2,10 @@
 //!
 //! `tests/vectors/istiod/README.md` says where the recordings come from. The envelope of a response is unpacked here only:
 //! in the product it is the client's.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a recording is what it is; helpers of a test are not tests to clippy"
+)]
 
 use std::collections::BTreeMap;
 

@@ -21,6 +21,10 @@ pub(crate) struct Address {
 }
 
 #[derive(Clone, PartialEq, Oneof)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, on the stack; a box would be an allocation for each resource"
+)]
 pub(crate) enum Type {
     #[prost(message, tag = "1")]
     Workload(Workload),

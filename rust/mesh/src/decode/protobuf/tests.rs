@@ -167,7 +167,7 @@ fn every_number_of_an_enumeration_means_what_istio_means() {
         ]
     );
     let spelled = |m: messages::Workload| {
-        serde_json::to_value(&Workload::from(read_workload(m).unwrap())).unwrap()
+        serde_json::to_value(Workload::from(read_workload(m).unwrap())).unwrap()
     };
     for (number, [protocol, mode, status, tunnel]) in [
         (0, ["TCP", "Standard", "Healthy", "NONE"]),
