@@ -7,7 +7,8 @@ use std::alloc::System;
 use std::time::Duration;
 
 use mesh::store::MeshStore;
-use micro::meshes::{Owned, apply_all, service_of_mesh, workload_of_mesh};
+use micro::istio;
+use micro::meshes::{Owned, apply_all};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -40,7 +41,7 @@ fn each(sizes: &[u32]) {
 }
 
 fn measure(workloads: u32) {
-    let services: Vec<Owned> = (0..SERVICES).map(service_of_mesh).collect();
+    let services: Vec<Owned> = (0..SERVICES).map(|n| istio::service(n, false)).collect();
     let mut store = MeshStore::new();
     apply_all(&mut store, &services);
     drop(services);
@@ -49,7 +50,7 @@ fn measure(workloads: u32) {
     for first in (0..workloads).step_by(BATCH as usize) {
         let last = workloads.min(first + BATCH);
         let batch: Vec<Owned> = (first..last)
-            .map(|n| workload_of_mesh(n, SERVICES))
+            .map(|n| istio::workload(n, SERVICES))
             .collect();
         let start = on_cpu();
         apply_all(&mut store, &batch);

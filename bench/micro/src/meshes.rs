@@ -70,6 +70,24 @@ pub fn service(n: u32) -> Owned {
     Owned::new(TYPE_SERVICE, format!("default/{hostname}"), &value)
 }
 
+/// Service `n` of a block of addresses.
+pub fn service_of_block(n: u32) -> Owned {
+    let hostname = hostname(n);
+    let (address, prefix) = (address_in_block(n), 16 + n % 9);
+    let value = json!({
+        "name": format!("service-{n}"), "namespace": "default", "hostname": hostname, "vips": [],
+        "cidrVips": [{"network": "", "cidr": format!("{address}/{prefix}")}], "ports": {"80": 8080},
+    });
+    Owned::new(TYPE_SERVICE, format!("default/{hostname}"), &value)
+}
+
+/// An address in the block of service `n`.
+pub fn address_in_block(n: u32) -> std::net::IpAddr {
+    // Blocks of 16 bits, so that no two are one.
+    let [_, _, a, b] = n.to_be_bytes();
+    [20 + a, b, 7, 7].into()
+}
+
 fn hostname(service: u32) -> String {
     format!("service-{service}.default.svc.cluster.local")
 }
@@ -107,43 +125,6 @@ pub fn policies(count: u32) -> Vec<Owned> {
 
 /// Who connects where policies are asked.
 pub const CALLER: &str = "spiffe://cluster.local/ns/default/sa/client";
-
-/// Workload `n` of a mesh as a control plane describes it: a pod of a deployment of one of `services` services, on one of
-/// 500 nodes in nine zones.
-pub fn workload_of_mesh(n: u32, services: u32) -> Owned {
-    let service = n % services;
-    let name = format!(
-        "app-{service}-{:08x}-{:05x}",
-        service.wrapping_mul(2_654_435_761),
-        n
-    );
-    let namespace = format!("team-{}", service % 50);
-    let uid = format!("Kubernetes//Pod/{namespace}/{name}");
-    let [_, a, b, c] = n.to_be_bytes();
-    let node = n.wrapping_mul(7_919) % 500;
-    let (region, zone) = (node % 3, node % 9);
-    let value = json!({
-        "uid": uid, "name": name, "namespace": namespace, "serviceAccount": format!("app-{service}"),
-        "trustDomain": "cluster.local", "workloadIps": [format!("10.{a}.{b}.{c}")], "protocol": "HBONE",
-        "node": format!("node-{node}.example.internal"), "clusterId": "Kubernetes", "canonicalName": format!("app-{service}"),
-        "canonicalRevision": "v1", "workloadName": format!("app-{service}"), "workloadType": "deployment",
-        "locality": {"region": format!("region-{region}"), "zone": format!("region-{region}-zone-{zone}"), "subzone": ""},
-        "services": {format!("{namespace}/app-{service}.{namespace}.svc.cluster.local"): {"80": 8080, "443": 8443}},
-    });
-    Owned::new(TYPE_WORKLOAD, uid, &value)
-}
-
-/// Service `n` of that mesh.
-pub fn service_of_mesh(n: u32) -> Owned {
-    let namespace = format!("team-{}", n % 50);
-    let hostname = format!("app-{n}.{namespace}.svc.cluster.local");
-    let [_, _, a, b] = n.to_be_bytes();
-    let value = json!({
-        "name": format!("app-{n}"), "namespace": namespace, "hostname": hostname,
-        "vips": [format!("/10.255.{a}.{b}")], "ports": {"80": 8080, "443": 8443},
-    });
-    Owned::new(TYPE_SERVICE, format!("{namespace}/{hostname}"), &value)
-}
 
 /// A store that has taken all of these.
 pub fn load(resources: &[Owned]) -> MeshStore {
