@@ -243,6 +243,47 @@ fn a_service_that_moves_leaves_its_old_addresses() {
 }
 
 #[test]
+fn a_block_means_the_service_as_it_is_however_often_its_endpoints_change() {
+    // spec/dataplane.md §20.2 item 4: upstream adds an entry for each change, and the oldest one wins.
+    let mut store = crate::store::MeshStore::new();
+    let wide = |more: u16| {
+        let more =
+            json!({"ports": {"80": more}, "cidrVips": [{"network": "", "cidr": "10.2.0.0/16"}]});
+        json!({"services": [service("s", &[], more)]})
+    };
+    let endpoint = |port: u16| {
+        pod(
+            "a",
+            &["10.0.0.1"],
+            json!({"services": {"ns/s.ns": {"80": port}}}),
+        )
+    };
+    for version in 1..=20 {
+        apply(&mut store, &wide(version));
+        for change in 1..=20 {
+            apply(
+                &mut store,
+                &json!({"workloads": [endpoint(version * 100 + change)]}),
+            );
+        }
+        let mesh = store.snapshot();
+        let found = mesh.service_by_vip("", ip("10.2.3.4"), None).unwrap();
+        let held = mesh.service(&found.key()).unwrap();
+        assert!(Arc::ptr_eq(found, held));
+        assert_eq!(found.ports[&80], version);
+        let own = mesh.endpoint(found, "a").unwrap();
+        assert_eq!(own.port[&80], version * 100 + 20);
+    }
+    store.apply(&[], &[(crate::decode::TYPE_SERVICE, "ns/s.ns")]);
+    let mesh = store.snapshot();
+    assert_eq!(
+        name_at(&mesh, "", "10.2.3.4", None),
+        None,
+        "nothing is left of it"
+    );
+}
+
+#[test]
 fn the_dump_is_sorted_and_knows_its_sections() {
     let mesh = mesh(
         &json!({"workloads": [pod("b", &[], json!({})), pod("a", &[], json!({}))],
