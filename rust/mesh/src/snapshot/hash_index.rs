@@ -23,7 +23,7 @@ pub(super) struct HashIndex {
 /// Neighbouring slots of a branch with the same leaf: 1, 2, 4 … 32 of them, beginning at a multiple of that.
 #[derive(Clone, Debug)]
 enum Node {
-    Branch(Arc<[Node; FAN]>),
+    Branch(Arc<[Self; FAN]>),
     Leaf(Leaf),
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct Slab<T> {
 /// None is empty.
 #[derive(Clone, Debug)]
 enum Node<T> {
-    Branch(Arc<[Option<Node<T>>; FAN]>),
+    Branch(Arc<[Option<Self>; FAN]>),
     Leaf(Arc<[Option<T>; LEAF]>),
 }
 
