@@ -1,7 +1,6 @@
 use std::net::TcpListener;
 
 use super::*;
-use mesh::route::Candidates;
 
 #[test]
 fn the_loopback_address_is_of_the_workloads_family() {
