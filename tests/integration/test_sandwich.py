@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio
 
-WORKLOADS = {
+WORKLOADS: dict[str, Fields] = {
     "workload, by address": {"waypoint": "/{web}"},
     "workload, by service": {"waypoint": "default/{host}"},
     "workload, by workload hostname": {"waypoint": "default/way.example"},
@@ -29,7 +29,7 @@ WORKLOADS = {
     "workload of a waypoint that is nobody": {"waypoint": "/127.5.255.1"},
     "workload of a service without us": {"waypoint": "default/{other}"},
 }
-SERVICES = {
+SERVICES: dict[str, Fields] = {
     "service, by address": {"waypoint": "/{web}"},
     "service, by service": {"waypoint": "default/{host}"},
     "service, one of several": {"weightedWaypoints": [("/{peer}", 1), ("/{web}", 1)]},

@@ -23,9 +23,9 @@ CLIENT = "spiffe://cluster.local/ns/default/sa/client"
 FORGED = "takes PROXY headers, which only the mesh may write"
 
 
-def taking_headers(pods: Pods, **settings: object) -> Pod:
+def taking_headers(pods: Pods, *, original_source: bool = True) -> Pod:
     """A pod whose application takes headers."""
-    server = pods.add("server", **settings)
+    server = pods.add("server", originalSource=original_source)
     pods.mesh.edit("server")["applicationTunnel"] = {"protocol": "PROXY", "port": TUNNEL_PORT}
     return server
 
@@ -35,7 +35,7 @@ def test_the_application_is_told_of_the_client_and_reached_on_loopback(
     pods: Pods, original_source: bool
 ) -> None:
     client = pods.add("client")
-    server = taking_headers(pods, originalSource=original_source)
+    server = taking_headers(pods, original_source=original_source)
     with pods.running(), server.listens(TUNNEL_PORT) as application:
         ours, theirs = application.pair(lambda: client.dials((server.address, 8080)))
         assert theirs.socket.getpeername()[0] == "127.0.0.1"
