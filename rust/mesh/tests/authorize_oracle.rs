@@ -1,7 +1,8 @@
 //! The matcher against a second one, written straight from the text of spec/dataplane.md §8 and sharing no code with it.
 //!
 //! Random policies over a small world, so that hits and misses are about equally frequent, and random connections; both
-//! must agree on verdict, reason and dry-run notes, and `explain` with both.
+//! must agree on verdict, reason and dry-run notes, and `explain` with both. `AUTHORIZE_ORACLE_CASES` sets how many sets of
+//! policies are drawn.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -426,8 +427,14 @@ fn load(older: &[Policy], policies: &[Policy], server: &Server) -> MeshStore {
     store
 }
 
+/// Sets of policies, each asked about 12 connections.
+fn cases() -> u32 {
+    let set = std::env::var("AUTHORIZE_ORACLE_CASES").ok();
+    set.map_or(3000, |text| text.parse().expect("a number"))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     #[test]
     fn the_matcher_agrees_with_the_text_of_the_specification(
