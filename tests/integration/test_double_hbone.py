@@ -235,7 +235,7 @@ def test_whoever_else_is_behind_the_gateway_is_refused(tmp_path: Path) -> None:
         line = lab.client.access.wait_for("connection complete", direction="outbound")
         wanted = f"peer did not present the expected SAN ({STRANGER}), got {ECHO}"
         assert f"identity verification error: {wanted}" in line["error"]
-        failed = {"response_flags": "CONNECT", "destination_workload": "gateway"}
+        failed = {"response_flags": "CONNECT", "destination_principal": GATEWAY}
         eventually(
             lambda: lab.client.metrics().total("istio_tcp_connections_failed_total", **failed) == 1,
             "counted as failed",

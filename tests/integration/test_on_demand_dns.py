@@ -5,6 +5,7 @@ A name server of the test's own answers a real node's questions; what the servic
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 import threading
@@ -113,7 +114,9 @@ def test_the_name_is_resolved_once_and_counted_each_time(tmp_path: Path) -> None
             assert server.hears() == Heard(b"question", "FIN")
             server.says(b"answer").closes()
             assert client.hears() == Heard(b"answer", "FIN")
-        assert sorted(lab.names.questions) == [(NAME, A), (NAME, AAAA)]
+        # That there is no AAAA may be asked again: nothing said for how long that holds (RFC 2308 §5).
+        assert lab.names.questions.count((NAME, A)) == 1
+        assert set(lab.names.questions) == {(NAME, A), (NAME, AAAA)}
         series = list(lab.node.metrics().series("istio_on_demand_dns_total"))
         assert [(labels["hostname"], value) for labels, value in series] == [(NAME, 2)]
         assert series[0][0]["source_workload_namespace"] == "default"
@@ -159,6 +162,5 @@ def test_a_system_that_cannot_resolve_says_why(tmp_path: Path) -> None:
             assert hears_at_once(node.forwards[f"{vip}:80"]).data == b""
             line = node.access.wait_for("connection failed")
             assert "no ip addresses were resolved for workload: " in line["error"]
-            warning = node.log.wait_for(level="warn")
-            assert warning["message"].startswith("cannot resolve names: ")
+            warning = node.access.wait_for(re.compile(r"^cannot resolve names: "))
             assert "resolv.conf: No such file or directory" in warning["message"]

@@ -118,7 +118,7 @@ fn three_hundred_at_once_of_three_sources_make_three_connections() {
         let peer = world.peer(patient(), 200).await;
         let own = Rc::new(world.authority.certificate(CLIENT));
         let pool = world.pool(101, SOON);
-        let of = |index: usize| from(index as u8 % 3, peer.address);
+        let of = |index: usize| from((index % 3) as u8, peer.address);
         let opened = at_once(&pool, &own, 300, of).await;
         assert_eq!((opened.len(), peer.accepted.get()), (300, 3));
     });
