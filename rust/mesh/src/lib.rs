@@ -17,6 +17,7 @@ pub mod authorize;
 mod balance;
 pub mod decode;
 pub mod explain;
+mod hash;
 pub mod identity;
 pub mod route;
 pub mod service;

@@ -12,6 +12,7 @@ use crate::decode::{
     Decoded, Refused, Rejection, Resource, TYPE_AUTHORIZATION, TYPE_ISTIO_ADDRESS,
     TYPE_ISTIO_AUTHORIZATION, TYPE_SERVICE, TYPE_WORKLOAD, decode,
 };
+use crate::hash::Keyed;
 use crate::service::Service;
 use crate::snapshot::{HostnameIndex, MeshSnapshot, Number, Numbers, PortIndex};
 use crate::workload::{HealthStatus, Interner, PortMap, Workload, WorkloadSpec};
@@ -59,7 +60,7 @@ impl MeshStore {
         for (type_url, name) in removed {
             batch.remove(type_url, name);
         }
-        let mut seen = HashSet::new();
+        let mut seen = HashSet::with_capacity_and_hasher(upserts.len(), Keyed::default());
         for resource in upserts {
             if seen.insert((resource.type_url, resource.name)) {
                 batch.upsert(resource);

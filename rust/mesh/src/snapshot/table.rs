@@ -9,16 +9,21 @@ use std::hash::Hash;
 
 use rpds::HashTrieMapSync;
 
+use crate::hash::Keyed;
+
 /// Children of a node. A change copies one node of each level: with the library's 64, two of 64 references each in a table
 /// of 10,000. With 16 a change of the mesh takes 12 µs instead of 14, and a look-up as long as before (bench/micro).
 const DEGREE: u8 = 16;
 
 #[derive(Clone, Debug)]
-pub(super) struct Table<K: Hash + Eq, V>(HashTrieMapSync<K, V>);
+pub(super) struct Table<K: Hash + Eq, V>(HashTrieMapSync<K, V, Keyed>);
 
 impl<K: Hash + Eq, V> Default for Table<K, V> {
     fn default() -> Self {
-        Self(HashTrieMapSync::new_sync_with_degree(DEGREE))
+        Self(HashTrieMapSync::new_with_hasher_and_degree_and_ptr_kind(
+            Keyed::default(),
+            DEGREE,
+        ))
     }
 }
 

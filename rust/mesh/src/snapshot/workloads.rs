@@ -1,11 +1,12 @@
 //! Workloads by uid, by address and by name.
 
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::hash_index::HashIndex;
 use super::slab::{Numbers, Slab};
+use crate::hash::Keyed;
 use crate::workload::{NetworkMode, TunnelProtocol, Workload};
 
 /// A workload's number, its own for as long as it is known.
@@ -20,7 +21,7 @@ pub(crate) struct WorkloadIndex {
     /// By the address alone, so that a look-up needs no owned network name; few addresses repeat over networks.
     by_address: HashIndex,
     by_name: HashIndex,
-    hasher: RandomState,
+    hasher: Keyed,
 }
 
 impl WorkloadIndex {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::{PortMap, Profile, Shared, Workload, WorkloadSpec};
 use crate::address::{Locality, NamespacedHostname};
+use crate::hash::Keyed;
 
 /// What workloads have in common.
 #[derive(Debug, Default)]
@@ -128,7 +129,7 @@ fn text(texts: &mut Pool<str>, text: Arc<str>) -> Arc<str> {
 /// Things of which there is one of each kind.
 #[derive(Debug)]
 struct Pool<T: ?Sized> {
-    held: HashSet<Arc<T>>,
+    held: HashSet<Arc<T>, Keyed>,
     /// When to look for what nobody holds.
     look_at: usize,
 }
@@ -136,7 +137,7 @@ struct Pool<T: ?Sized> {
 impl<T: ?Sized> Default for Pool<T> {
     fn default() -> Self {
         Self {
-            held: HashSet::new(),
+            held: HashSet::default(),
             look_at: FIRST_LOOK,
         }
     }
