@@ -1,6 +1,6 @@
 //! What a mesh of a given size takes: seconds to take it in, bytes to keep it (row X1 of the plan).
 //!
-//! `cargo run --release -p micro --example mesh_size [WORKLOADS…]`. Each size is taken in by a process of its own, so that
+//! `cargo run --release -p micro --example mesh_size [WORKLOADS[/BATCH]…]`. Each size is taken in by a process of its own, so that
 //! no other's free memory is counted. Resources come in batches and are dropped once applied: what is left is the store.
 
 use std::alloc::System;
@@ -14,41 +14,44 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// As many as one answer of a control plane that sends in pieces.
+/// As many as one answer of a control plane that sends in pieces; others send all in one.
 const BATCH: u32 = 1_000;
 const SERVICES: u32 = 1_000;
 
 fn main() {
-    let sizes: Vec<u32> = std::env::args()
-        .skip(1)
-        .map(|size| size.parse().expect("a number of workloads"))
-        .collect();
-    match sizes[..] {
-        [size] => measure(size),
-        [] => each(&[1_000, 10_000, 100_000, 1_000_000]),
+    let sizes: Vec<String> = std::env::args().skip(1).collect();
+    match &sizes[..] {
+        [size] => {
+            let number = |text: &str| text.parse().expect("a number of workloads");
+            match size.split_once('/') {
+                Some((size, batch)) => measure(number(size), number(batch)),
+                None => measure(number(size), BATCH),
+            }
+        }
+        [] => each(&["1000", "10000", "100000", "100000/100000", "1000000"].map(String::from)),
         _ => each(&sizes),
     }
 }
 
-fn each(sizes: &[u32]) {
+fn each(sizes: &[String]) {
     let program = std::env::current_exe().expect("it runs");
     for size in sizes {
         let status = std::process::Command::new(&program)
-            .arg(size.to_string())
+            .arg(size)
             .status();
         assert!(status.is_ok_and(|status| status.success()), "{size}");
     }
 }
 
-fn measure(workloads: u32) {
+fn measure(workloads: u32, batch: u32) {
     let services: Vec<Owned> = (0..SERVICES).map(|n| istio::service(n, false)).collect();
     let mut store = MeshStore::new();
     apply_all(&mut store, &services);
     drop(services);
     let (resident, region) = (resident_bytes(), Region::new(ALLOCATOR));
     let [mut spent, mut reading] = [Duration::ZERO; 2];
-    for first in (0..workloads).step_by(BATCH as usize) {
-        let last = workloads.min(first + BATCH);
+    for first in (0..workloads).step_by(batch as usize) {
+        let last = workloads.min(first + batch);
         let batch: Vec<Owned> = (first..last)
             .map(|n| istio::workload(n, SERVICES))
             .collect();
@@ -65,7 +68,7 @@ fn measure(workloads: u32) {
     let stats = region.change();
     let each = |bytes: usize| bytes as f64 / f64::from(workloads);
     println!(
-        "{workloads:>9} workloads: {:.3} s, {:.3} s of it reading, {:.0} B each asked for, {:.0} B each resident, {:.0} MB resident in all",
+        "{workloads:>9} workloads by {batch}: {:.3} s, {:.3} s of it reading, {:.0} B each asked for, {:.0} B each resident, {:.0} MB resident in all",
         spent.as_secs_f64(),
         reading.as_secs_f64(),
         each(stats.bytes_allocated - stats.bytes_deallocated),
