@@ -102,19 +102,8 @@ pub(crate) struct ConnectionRecord {
 }
 
 impl ConnectionRecord {
-    /// Opens the record of an application's connection that goes out.
+    /// Opens the record of an application's connection that goes out, with whoever has been found behind a gateway.
     pub(crate) fn outbound(
-        pairs: &Pairs,
-        started: Instant,
-        client: SocketAddr,
-        source: &Arc<Workload>,
-        route: &Route,
-    ) -> Self {
-        Self::toward(pairs, started, client, source, route, None)
-    }
-
-    /// The same, with whoever has been found behind a gateway.
-    pub(crate) fn toward(
         pairs: &Pairs,
         started: Instant,
         client: SocketAddr,

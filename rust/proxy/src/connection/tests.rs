@@ -55,7 +55,14 @@ impl Desk {
 
     fn outbound(&self, route: &Route) -> ConnectionRecord {
         let client = address("10.0.0.1:1234");
-        ConnectionRecord::outbound(&self.pairs, Instant::now(), client, &workload("a"), route)
+        ConnectionRecord::outbound(
+            &self.pairs,
+            Instant::now(),
+            client,
+            &workload("a"),
+            route,
+            None,
+        )
     }
 
     fn lines(&self) -> Vec<String> {
@@ -119,7 +126,7 @@ fn behind_gateway(name: &str, baggage: Option<&str>, identity: Option<&str>) -> 
     };
     let (client, route) = (address("10.0.0.1:1234"), through_gateway());
     let (started, source) = (Instant::now(), workload("a"));
-    ConnectionRecord::toward(&desk.pairs, started, client, &source, &route, Some(&far))
+    ConnectionRecord::outbound(&desk.pairs, started, client, &source, &route, Some(&far))
         .close(Ok(()));
     let opened = desk.samples("istio_tcp_connections_opened_total{");
     assert_eq!(opened.len(), 1);
@@ -293,7 +300,7 @@ fn a_record_is_small_and_costs_two_allocations() {
     let (a, b) = (workload("a"), workload("b"));
     let (now, client) = (Instant::now(), address("10.0.0.1:1234"));
     let route = tunnelled(&b, Some(&service("echo")));
-    let open = || ConnectionRecord::outbound(&pairs, now, client, &a, &route);
+    let open = || ConnectionRecord::outbound(&pairs, now, client, &a, &route, None);
     open().close(Ok(()));
     let ((), cost) = allocated(|| {
         let record = open();
@@ -309,7 +316,7 @@ fn a_line_of_the_access_log_costs_one_allocation_more() {
     let (a, b) = (workload("a"), workload("b"));
     let (now, client) = (Instant::now(), address("10.0.0.1:1234"));
     let route = tunnelled(&b, Some(&service("echo")));
-    let open = || ConnectionRecord::outbound(&desk.pairs, now, client, &a, &route);
+    let open = || ConnectionRecord::outbound(&desk.pairs, now, client, &a, &route, None);
     open().close(Ok(()));
     let ((), cost) = allocated(|| open().close(Ok(())));
     // The line itself, and now and then the queue that takes it.
@@ -331,7 +338,7 @@ fn what_a_record_costs() {
     let route = tunnelled(&b, Some(&service("echo")));
     for filter in ["off", "info"] {
         let (_, pairs, _) = pairs(filter, Output::File("/dev/null".into()));
-        let open = || ConnectionRecord::outbound(&pairs, now, client, &a, &route);
+        let open = || ConnectionRecord::outbound(&pairs, now, client, &a, &route, None);
         open().close(Ok(()));
         let ((), cost) = allocated(|| open().close(Ok(())));
         println!("{} bytes, {cost:?}", size_of::<ConnectionRecord>());

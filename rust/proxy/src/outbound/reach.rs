@@ -54,7 +54,7 @@ impl Connection {
     ) -> Result<(Upstream, ConnectionRecord), Failed> {
         let pairs = &self.worker.pairs;
         let toward = |far: Option<&FarEnd<'_>>| {
-            ConnectionRecord::toward(pairs, self.started, self.client, source, route, far)
+            ConnectionRecord::outbound(pairs, self.started, self.client, source, route, far)
         };
         if let Route::DoubleHbone { .. } = route {
             let introduction = ConnectionRecord::introduction_on(pairs, source, route);
