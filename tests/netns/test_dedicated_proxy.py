@@ -11,66 +11,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.netns.capture import NODE_MARK
-from tests.netns.pods import PodNode, Pods
+from tests.netns.proxies import ProxyPods
 from tests.support import istioctl
 from tests.support.apps import through_socks5
 from tests.support.http import ask
 from tests.support.istio_ca import IstioCa
-from tests.support.nodes import START_DEADLINE, bound
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
 
-    from tests.netns.namespaces import Host, Network
+    from tests.netns.namespaces import Network
 
 pytestmark = pytest.mark.root
 
 DUMP = Path(__file__).parents[1] / "vectors" / "config_dump" / "upstream.json"
 CLIENT = "spiffe://cluster.local/ns/default/sa/client"
-
-
-class PodProxy(PodNode):
-    """A node that is told by its environment and nothing else."""
-
-    environment: dict[str, str]
-
-    def start(self) -> None:
-        """Start it in its pod."""
-        self.host.call(self._start)
-
-    def _start(self) -> None:
-        if not self._mesh.path.exists():
-            self._mesh.write()
-        environment = {
-            "PROXY_MODE": "dedicated",
-            "PROXY_WORKLOAD_INFO": f"default/{self.workload}/{self.workload}",
-            "XDS_ADDRESS": "",
-            "LOCAL_XDS_PATH": str(self._mesh.path),
-            "PACKET_MARK": str(NODE_MARK),
-            "ZTUNNEL_WORKER_THREADS": "2",
-            "IPV6_ENABLED": "false",
-            "LOG_FORMAT": "json",
-            **self.environment,
-        }
-        self.launch("proxy", "ztunnel", environment=environment)
-        self.bound = bound(self.access.wait_for("ready", within=START_DEADLINE))
-
-
-class ProxyPods(Pods):
-    """Pods whose nodes are dedicated proxies."""
-
-    def __init__(self, network: Network, folder: Path) -> None:
-        super().__init__(network, folder)
-        self.environment: dict[str, str] = {}
-        """Of all of them, beside what each needs for itself."""
-
-    def node(self, host: Host, workload: str, **settings: object) -> PodNode:
-        """A proxy for the pod."""
-        proxy = PodProxy(host, self.mesh, workload, **settings)
-        proxy.environment = self.environment
-        return proxy
 
 
 class Two:

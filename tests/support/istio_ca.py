@@ -12,6 +12,11 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Self
 
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.support.certs import Leaf
 from ztunnel.testing.istio_ca import FakeIstioCa
 
 if TYPE_CHECKING:
@@ -55,6 +60,19 @@ class IstioCa:
     def stops(self) -> None:
         """Close the port and every connection."""
         asyncio.run_coroutine_threadsafe(self.server.stop(), self._loop).result(DEADLINE)
+
+    def leaf(self, identity: str) -> Leaf:
+        """A certificate for a peer that does not ask for one itself."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.UniformResourceIdentifier(identity)
+        return Leaf(
+            chain=self.server.authority.sign(key.public_key(), [name]).encode(),
+            key=key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            ),
+        )
 
     def environment(self) -> dict[str, str]:
         """What a proxy must be told to use it."""
