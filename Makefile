@@ -87,7 +87,7 @@ test-fallback: $(STAMPS)/built $(STAMPS)/group-test ## what connections live thr
 	@mkdir -p $(LOGS)
 	$(PYTEST) $(FALLBACK_SUITES) --records rustls -m 'not root and not interop and not slow' $(ARGS) 2>&1 | tee $(LOGS)/fallback.log
 
-test-root: $(STAMPS)/built $(STAMPS)/group-test ## tests in network namespaces; fails, never skips, without root
+test-root: $(STAMPS)/built $(STAMPS)/group-test $(STAMPS)/group-interop ## tests in network namespaces; fails, never skips, without root
 	@[ "$$(id -u)" = 0 ] || { echo "make test-root needs root: it makes network namespaces and iptables rules" >&2; exit 1; }
 	mkdir -p $(LOGS)
 	$(PYTEST) -p tools.noskip -m 'root and not slow' $(ARGS) 2>&1 | tee $(LOGS)/root.log
