@@ -6,75 +6,21 @@ A name server of the test's own answers a real node's questions; what the servic
 from __future__ import annotations
 
 import re
-import socket
-import struct
-import threading
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from tests.support.apps import Application, Heard, direct, hears_at_once
+from tests.support.name_server import AAAA, NO_ERROR, NO_SUCH_NAME, A, NameServer
 from tests.support.nodes import Mesh, Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from types import TracebackType
 
 NETWORK = "127.10"
 NAME = "web.example.com."
-A, AAAA = 1, 28
-NO_ERROR, NO_SUCH_NAME = 0, 3
-
-
-class NameServer:
-    """Answers A with one address, all else with nothing; `code` goes into every answer (RFC 1035 §4)."""
-
-    def __init__(self, host: str, answer: str | None, code: int = NO_ERROR) -> None:
-        self.questions: list[tuple[str, int]] = []
-        self._answer, self._code = answer, code
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind((host, 0))
-        self.address = "{}:{}".format(*self._socket.getsockname())
-        self._thread = threading.Thread(target=self._serve, name="name server")
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
-    ) -> None:
-        # A datagram of no bytes is the end.
-        self._socket.sendto(b"", self._socket.getsockname())
-        self._thread.join(10)
-        self._socket.close()
-
-    def _serve(self) -> None:
-        while True:
-            query, client = self._socket.recvfrom(4096)
-            if not query:
-                return
-            self._socket.sendto(self._reply(query), client)
-
-    def _reply(self, query: bytes) -> bytes:
-        labels, at = [], 12
-        while length := query[at]:
-            labels.append(query[at + 1 : at + 1 + length].decode())
-            at += 1 + length
-        (kind,) = struct.unpack("!H", query[at + 1 : at + 3])
-        question = query[12 : at + 5]
-        self.questions.append((".".join(labels) + ".", kind))
-        found = kind == A and self._answer is not None
-        head = struct.pack(
-            "!HHHHHH", *struct.unpack("!H", query[:2]), 0x8180 | self._code, 1, int(found), 0, 0
-        )
-        if not found or self._answer is None:
-            return head + question
-        # The name by its place in the question; IN, an hour.
-        record = struct.pack("!HHHIH", 0xC00C, A, 1, 3600, 4) + socket.inet_aton(self._answer)
-        return head + question + record
 
 
 class World(NamedTuple):
