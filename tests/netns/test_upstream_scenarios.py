@@ -101,7 +101,7 @@ def test_cross_node_captured_dedicated(ways: Ways) -> None:
         "destination_principal": REMOTE,
         "connection_security_policy": "mutual_tls",
     }
-    target = f"{ways.remote.address}:{ECHO_PORT}"
+    target, after = f"{ways.remote.address}:{ECHO_PORT}", len(ways.remote.node.access)
     with (
         counts(ways.client.node, reporter="source", **labels),
         counts(ways.remote.node, reporter="destination", **labels),
@@ -109,7 +109,8 @@ def test_cross_node_captured_dedicated(ways: Ways) -> None:
         name = says_hello(ways.client.dials((ways.remote.address, ECHO_PORT)))
     outbound = ways.client.node.access.wait_for("connection complete", src_addr=name)
     # The proxy in between has a port of its own; the connection is told by what came in.
-    inbound = ways.remote.node.access.wait_for("connection complete", direction="inbound")
+    inbound = ways.remote.node.access.wait_for("connection complete", after=after)
+    assert (outbound["direction"], inbound["direction"]) == ("outbound", "inbound")
     for line, sent, received in ((outbound, 11, 22), (inbound, 22, 11)):
         assert (line["bytes_sent"], line["bytes_recv"]) == (sent, received)
         assert (line["src.identity"], line["dst.identity"]) == (CLIENT, REMOTE)
