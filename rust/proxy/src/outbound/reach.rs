@@ -211,7 +211,7 @@ impl Connection {
                 io::ErrorKind::ConnectionRefused => "dial_refused",
                 _ => "dial",
             };
-            let text = format!("connection failed: {error}: {destination}");
+            let text = format!("io error: {error}");
             Error::new(Stage::Dial, Side::Upstream, reason, text)
         };
         let mark = shared.settings.packet_mark;

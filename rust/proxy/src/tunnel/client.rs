@@ -107,7 +107,7 @@ fn dial_failed(peer: SocketAddr, error: &io::Error) -> Error {
         Stage::Dial,
         Side::Upstream,
         "dial",
-        format!("connection failed: {error}: {peer}; is a ztunnel listening there?"),
+        format!("io error: {error}"),
     )
 }
 
