@@ -59,7 +59,7 @@ demo: $(STAMPS)/built ## two nodes, real traffic, the whole story in a terminal 
 # ---------------------------------------------------------------------------------------------------------------------
 # Tests. Both languages run even if the first one fails; the closing lines count both.
 
-.PHONY: test test-rust test-python test-fallback test-root test-interop test-slow test-wheel
+.PHONY: test test-rust test-python test-fallback test-root test-interop test-upstream test-slow test-wheel
 test: $(STAMPS)/built $(STAMPS)/group-test ## Rust and Python tests that need no root
 	@rc=0
 	$(MAKE) test-rust || rc=1
@@ -95,6 +95,12 @@ test-root: $(STAMPS)/built $(STAMPS)/group-test $(STAMPS)/group-interop ## tests
 test-interop: $(STAMPS)/built $(STAMPS)/group-test $(STAMPS)/group-interop ## against Envoy, h2spec and OpenSSL; fails if one is missing
 	@mkdir -p $(LOGS)
 	$(PYTEST) -p tools.noskip -m 'interop and not root' $(ARGS) 2>&1 | tee $(LOGS)/interop.log
+
+test-upstream: $(STAMPS)/built $(STAMPS)/group-test ## beside upstream's ztunnel, as root (UPSTREAM=/path/to/its/program)
+	@[ "$$(id -u)" = 0 ] || { echo "make test-upstream needs root: it makes network namespaces and iptables rules" >&2; exit 1; }
+	[ -x "$(UPSTREAM)" ] || { echo "make test-upstream needs UPSTREAM=PATH, the program of upstream's ztunnel" >&2; exit 1; }
+	mkdir -p $(LOGS)
+	$(PYTEST) -p tools.noskip -m upstream --upstream "$(abspath $(UPSTREAM))" $(ARGS) 2>&1 | tee $(LOGS)/upstream.log
 
 test-slow: $(STAMPS)/built $(STAMPS)/group-test ## the suites that take minutes
 	@mkdir -p $(LOGS)
