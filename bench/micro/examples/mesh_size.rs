@@ -36,9 +36,7 @@ fn main() {
 fn each(sizes: &[String]) {
     let program = std::env::current_exe().expect("it runs");
     for size in sizes {
-        let status = std::process::Command::new(&program)
-            .arg(size)
-            .status();
+        let status = std::process::Command::new(&program).arg(size).status();
         assert!(status.is_ok_and(|status| status.success()), "{size}");
     }
 }

@@ -208,7 +208,10 @@ impl Key {
             Direction::Inbound => None,
             Direction::Outbound => self.identity.as_ref(),
         };
-        let named = self.destination.as_ref().map(|workload| workload.identity());
+        let named = self
+            .destination
+            .as_ref()
+            .map(|workload| workload.identity());
         let named = behind_gateway.cloned().or(named)?;
         Some(named.to_string())
     }

@@ -53,9 +53,15 @@ fn check(header: ProxyHeader<'_>) {
     };
     let (fixed, body) = bytes.split_at(16);
     assert_eq!(&fixed[..13], b"\r\n\r\n\0\r\nQUIT\n\x21");
-    assert_eq!(usize::from(u16::from_be_bytes([fixed[14], fixed[15]])), body.len());
+    assert_eq!(
+        usize::from(u16::from_be_bytes([fixed[14], fixed[15]])),
+        body.len()
+    );
     let source = (header.source.ip().to_canonical(), header.source.port());
-    let destination = (header.destination.ip().to_canonical(), header.destination.port());
+    let destination = (
+        header.destination.ip().to_canonical(),
+        header.destination.port(),
+    );
     let mut expected = Vec::new();
     match (source.0, destination.0) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -78,7 +84,10 @@ fn check(header: ProxyHeader<'_>) {
         None => assert!(tlvs.is_empty()),
         Some(identity) => {
             assert_eq!(tlvs[0], 0xD0);
-            assert_eq!(usize::from(u16::from_be_bytes([tlvs[1], tlvs[2]])), identity.len());
+            assert_eq!(
+                usize::from(u16::from_be_bytes([tlvs[1], tlvs[2]])),
+                identity.len()
+            );
             assert_eq!(&tlvs[3..], identity.as_bytes());
         }
     }
