@@ -21,6 +21,7 @@ def socks5() -> Seeds:
         "name_empty": named(b""),
         "name_is_ip": named(b"10.0.0.1"),
         "name_is_ip6": named(b"::1"),
+        "name_is_ip_dot": named(b"10.0.0.1."),
         "name_longest": named(b"a" * 255),
         "name_not_utf8": named(b"\xff\xfe"),
         "name_nul": named(b"we\0b"),
