@@ -142,6 +142,10 @@ impl World {
     }
 
     /// Applies `rate` changes a second, as evenly as the machine lets it.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "what it waits for is a point of time, not an event"
+    )]
     fn write(&self, store: &mut MeshStore, time: Duration, rate: u32) -> (u32, Duration) {
         let (start, mut chance) = (Instant::now(), chance(99));
         let (mut applied, mut spent) = (0, Duration::ZERO);
