@@ -54,17 +54,21 @@ impl FromStr for NamespacedHostname {
 
     /// Reads `namespace/hostname`, split at the first slash; both parts must be there.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.split_once('/') {
-            Some((namespace, hostname))
-                if !namespace.is_empty() && !hostname.is_empty() && !hostname.contains('/') =>
-            {
-                Ok(Self {
-                    namespace: namespace.into(),
-                    hostname: hostname.into(),
-                })
-            }
-            _ => Err(AddressError::NamespacedHostname(excerpt(text))),
-        }
+        Self::split(text).map(|(namespace, hostname)| Self {
+            namespace: namespace.into(),
+            hostname: hostname.into(),
+        })
+    }
+}
+
+impl NamespacedHostname {
+    /// The parts of a name, which stay where they are.
+    pub(crate) fn split(text: &str) -> Result<(&str, &str), AddressError> {
+        let parts = text.split_once('/');
+        let whole = |(namespace, hostname): &(&str, &str)| {
+            !namespace.is_empty() && !hostname.is_empty() && !hostname.contains('/')
+        };
+        (parts.filter(whole)).ok_or_else(|| AddressError::NamespacedHostname(excerpt(text)))
     }
 }
 

@@ -3,19 +3,19 @@
 //! A resource's value is one of Istio's protobuf messages, as istiod sends them (`decode/protobuf.rs`), or one JSON object
 //! in the spelling of the local file (spec/control.md §3; `decode/json.rs` walks it, `decode/objects.rs` and
 //! `decode/authorization.rs` know the fields). Both end in the same types after the same checks (`decode/texts.rs`,
-//! `decode/parts.rs`, `decode/closed.rs`). Every mistake is reported, each with the path of the field at fault.
+//! `decode/closed.rs`); of a workload, whose texts others have as well, in parts that the caller makes one of. Every mistake is reported, each with the path of the field at fault.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::authorization::Authorization;
 use crate::service::Service;
-use crate::workload::WorkloadSpec;
+use crate::workload::WorkloadParts;
 
 mod authorization;
 mod closed;
 mod json;
 mod objects;
-mod parts;
 mod place;
 mod protobuf;
 mod texts;
@@ -73,12 +73,12 @@ impl fmt::Display for Rejection {
     }
 }
 
-/// A resource that was read.
+/// A resource that was read; a workload as a `W`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Decoded {
+pub(crate) enum Decoded<W> {
     Authorization(Authorization),
     Service(Service),
-    Workload(WorkloadSpec),
+    Workload(W),
 }
 
 /// A resource that cannot be taken as it is.
@@ -90,16 +90,19 @@ pub(crate) struct Refused {
     pub(crate) fail_closed: Option<Authorization>,
 }
 
-/// Reads one resource.
-pub(crate) fn decode(resource: &Resource<'_>) -> Result<Decoded, Refused> {
+/// Reads one resource. `build` makes a workload of its parts, which are borrowed from the resource.
+pub(crate) fn decode<W>(
+    resource: &Resource<'_>,
+    build: impl FnOnce(WorkloadParts<'_>) -> W,
+) -> Result<Decoded<W>, Refused> {
     let mistakes = Mistakes::default();
     let place = Place::root(&mistakes);
     let decoded = match resource.type_url {
-        TYPE_ISTIO_ADDRESS => protobuf::address(resource.value, &place),
+        TYPE_ISTIO_ADDRESS => protobuf::address(resource.value, &place, build),
         TYPE_ISTIO_AUTHORIZATION => {
             protobuf::authorization(resource.value, &place).map(Decoded::Authorization)
         }
-        TYPE_AUTHORIZATION | TYPE_SERVICE | TYPE_WORKLOAD => from_json(resource, &place),
+        TYPE_AUTHORIZATION | TYPE_SERVICE | TYPE_WORKLOAD => from_json(resource, &place, build),
         other => place.fault(format_args!(
             "unknown resource type: `{}`",
             crate::address::excerpt(other)
@@ -117,7 +120,11 @@ pub(crate) fn decode(resource: &Resource<'_>) -> Result<Decoded, Refused> {
     }
 }
 
-fn from_json(resource: &Resource<'_>, place: &Place<'_>) -> Option<Decoded> {
+fn from_json<W>(
+    resource: &Resource<'_>,
+    place: &Place<'_>,
+    build: impl FnOnce(WorkloadParts<'_>) -> W,
+) -> Option<Decoded<W>> {
     let value = resource.value;
     if value.len() > MAX_JSON {
         return place.fault(format_args!(
@@ -136,16 +143,21 @@ fn from_json(resource: &Resource<'_>, place: &Place<'_>) -> Option<Decoded> {
         TYPE_SERVICE => objects::service(&node, place).map(Decoded::Service),
         _ => objects::workload(&node, place).map(Decoded::Workload),
     };
-    decoded.filter(|value| goes_by_its_name(value, resource.name, place))
+    let named = decoded.filter(|value| goes_by_its_name(value, resource.name, place))?;
+    Some(match named {
+        Decoded::Authorization(policy) => Decoded::Authorization(policy),
+        Decoded::Service(service) => Decoded::Service(service),
+        Decoded::Workload(parts) => Decoded::Workload(build(parts)),
+    })
 }
 
 /// A local file's object has no other name than what it calls itself. Istio's resources may: a workload and a service are
 /// known by what they call themselves, a policy by the resource's name (spec/control.md §5.1, §5.4).
-fn goes_by_its_name(value: &Decoded, name: &str, place: &Place<'_>) -> bool {
+fn goes_by_its_name(value: &Decoded<WorkloadParts<'_>>, name: &str, place: &Place<'_>) -> bool {
     let own = match value {
-        Decoded::Authorization(policy) => policy.key(),
-        Decoded::Service(service) => service.key().to_string(),
-        Decoded::Workload(workload) => workload.uid.to_string(),
+        Decoded::Authorization(policy) => Cow::Owned(policy.key()),
+        Decoded::Service(service) => Cow::Owned(service.key().to_string()),
+        Decoded::Workload(parts) => Cow::Borrowed(parts.uid),
     };
     if own != name {
         place.note(format_args!(
@@ -155,6 +167,12 @@ fn goes_by_its_name(value: &Decoded, name: &str, place: &Place<'_>) -> bool {
         ));
     }
     own == name
+}
+
+/// The same with the parts of a workload as they are, for tests to look at.
+#[cfg(test)]
+fn decode_spec(resource: &Resource<'_>) -> Result<Decoded<crate::workload::WorkloadSpec>, Refused> {
+    decode(resource, |parts| parts.into())
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::decode::{
 use crate::hash::Keyed;
 use crate::service::Service;
 use crate::snapshot::{HostnameIndex, MeshSnapshot, Number, Numbers, PortIndex};
-use crate::workload::{HealthStatus, Interner, PortMap, Workload, WorkloadSpec};
+use crate::workload::{HealthStatus, Interner, PortMap, Workload};
 
 /// All we know of the mesh.
 #[derive(Debug, Default)]
@@ -167,7 +167,8 @@ impl Batch<'_> {
     }
 
     fn upsert(&mut self, resource: &Resource<'_>) {
-        match decode(resource) {
+        let interner = &mut self.writer.interner;
+        match decode(resource, |parts| interner.workload(parts)) {
             Ok(Decoded::Authorization(policy)) => self.set_policy(resource.name, policy),
             Ok(Decoded::Service(service)) => self.set_service(service),
             Ok(Decoded::Workload(workload)) => self.set_workload(workload),
@@ -218,8 +219,7 @@ impl Batch<'_> {
         self.applied.changes.services.insert(name.clone());
     }
 
-    fn set_workload(&mut self, spec: WorkloadSpec) {
-        let workload = self.writer.interner.workload(spec);
+    fn set_workload(&mut self, workload: Workload) {
         let old = self.mesh.workload_by_uid(&workload.uid).cloned();
         if old.as_ref().is_some_and(|held| **held == workload) {
             return;

@@ -16,9 +16,11 @@ use crate::sorted::SortedMap;
 
 mod addresses;
 mod interner;
+mod parts;
 
 pub use addresses::Addresses;
 pub(crate) use interner::Interner;
+pub(crate) use parts::{ServicePorts, WorkloadParts, in_order};
 
 /// Service port → target port. A target of 0 means "the endpoint says" (a named port).
 pub type PortMap = SortedMap<u16, u16>;
@@ -163,7 +165,7 @@ impl Deref for Workload {
 impl From<WorkloadSpec> for Workload {
     /// Shares nothing with other workloads; the store makes its own in a way that does.
     fn from(spec: WorkloadSpec) -> Self {
-        Interner::default().workload(spec)
+        Interner::default().workload((&spec).into())
     }
 }
 

@@ -205,11 +205,11 @@ pub(super) fn list<'n, T>(
 }
 
 /// A map whose keys mean something, in the shape of `C`; a key that reads the same as an earlier one is a mistake.
-pub(super) fn map<K, V>(
-    node: &Node<'_>,
+pub(super) fn map<'n, K, V>(
+    node: &'n Node<'n>,
     place: &Place<'_>,
-    read_key: impl Fn(&str) -> Result<K, String>,
-    read: impl Fn(&Node<'_>, &Place<'_>) -> Option<V>,
+    read_key: impl Fn(&'n str) -> Result<K, String>,
+    read: impl Fn(&'n Node<'n>, &Place<'_>) -> Option<V>,
 ) -> Option<BTreeMap<K, V>>
 where
     K: Ord,

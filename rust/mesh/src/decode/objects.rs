@@ -3,12 +3,10 @@
 //! Defaults are those of XDS ingestion (spec/control.md §5.1), not the local file's missing ones: an empty trust domain
 //! would make an identity that nothing can prove.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::json::{Fields, Node, boolean, choice, list, map, parsed, text, whole};
-use super::parts::{WorkloadParts, admit_addresses};
 use super::place::Place;
 use super::texts::{self, bounded};
 use crate::address::{NamespacedHostname, NetworkAddress, parse_ip};
@@ -18,10 +16,10 @@ use crate::service::{
 };
 use crate::workload::{
     ApplicationProtocol, ApplicationTunnel, GatewayAddress, GatewayDestination, HealthStatus,
-    NetworkMode, PortMap, TunnelProtocol, WorkloadSpec,
+    NetworkMode, PortMap, ServicePorts, TunnelProtocol, WorkloadParts,
 };
 
-pub(super) fn workload(node: &Node<'_>, place: &Place<'_>) -> Option<WorkloadSpec> {
+pub(super) fn workload<'n>(node: &'n Node<'n>, place: &Place<'_>) -> Option<WorkloadParts<'n>> {
     let mut o = Fields::open(node, place)?;
     let uid = o.need("uid", text(texts::name));
     let namespace = o.need("namespace", text(texts::path_segment));
@@ -64,7 +62,7 @@ pub(super) fn workload(node: &Node<'_>, place: &Place<'_>) -> Option<WorkloadSpe
         services: o.take("services", workload_services).unwrap_or_default(),
     };
     o.close();
-    Some(parts.build())
+    Some(parts)
 }
 
 pub(super) fn service(node: &Node<'_>, place: &Place<'_>) -> Option<Service> {
@@ -101,11 +99,11 @@ fn addresses(node: &Node<'_>, place: &Place<'_>) -> Option<Vec<IpAddr>> {
     let ip = text(|text, place: &Place<'_>| {
         parse_ip(text).map_or_else(|cause| place.fault(cause), Some)
     });
-    list(node, place, ip).filter(|list| admit_addresses(list.len(), place))
+    list(node, place, ip).filter(|list| place.admit_addresses(list.len()))
 }
 
 fn network_addresses(node: &Node<'_>, place: &Place<'_>) -> Option<Vec<NetworkAddress>> {
-    list(node, place, parsed).filter(|list| admit_addresses(list.len(), place))
+    list(node, place, parsed).filter(|list| place.admit_addresses(list.len()))
 }
 
 fn protocol(node: &Node<'_>, place: &Place<'_>) -> Option<TunnelProtocol> {
@@ -206,16 +204,12 @@ fn port(text: &str) -> Result<u16, String> {
     }
 }
 
-fn workload_services(
-    node: &Node<'_>,
-    place: &Place<'_>,
-) -> Option<BTreeMap<NamespacedHostname, PortMap>> {
-    map(
-        node,
-        place,
-        |key| key.parse::<NamespacedHostname>().map_err(|e| e.to_string()),
-        ports,
-    )
+fn workload_services<'n>(node: &'n Node<'n>, place: &Place<'_>) -> Option<Vec<ServicePorts<'n>>> {
+    let name = |key| NamespacedHostname::split(key).map_err(|e| e.to_string());
+    let ports = |node: &'n Node<'n>, place: &Place<'_>| {
+        Some(map(node, place, port, whole)?.into_iter().collect())
+    };
+    Some(map(node, place, name, ports)?.into_iter().collect())
 }
 
 fn endpoints(node: &Node<'_>, place: &Place<'_>) -> Option<Endpoints> {
@@ -256,7 +250,7 @@ fn cidr_vips(node: &Node<'_>, place: &Place<'_>) -> Option<Vec<CidrVip>> {
             cidr: cidr?,
         })
     })
-    .filter(|list| admit_addresses(list.len(), place))
+    .filter(|list| place.admit_addresses(list.len()))
 }
 
 fn alt_names(node: &Node<'_>, place: &Place<'_>) -> Option<Vec<SubjectAltName>> {

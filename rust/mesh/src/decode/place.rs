@@ -14,6 +14,10 @@ const MAX_MISTAKES: usize = 16;
 /// below; what an entry becomes is up to a hundred times larger than what it is on the wire, so that bytes are no bound.
 pub(super) const MAX_ENTRIES: usize = 1 << 17;
 
+/// A pod has one or two addresses, a service as many for each cluster; of a workload each is compared with each of the
+/// last version's.
+const MAX_ADDRESSES: usize = 4096;
+
 /// What is wrong with a resource.
 #[derive(Default)]
 pub(super) struct Mistakes {
@@ -80,6 +84,14 @@ impl<'p> Place<'p> {
             self.note(format_args!("more than {MAX_ENTRIES} entries in all lists"));
         }
         all <= MAX_ENTRIES
+    }
+
+    /// Whether a workload or a service may have so many addresses; otherwise that is a mistake.
+    pub(super) fn admit_addresses(&self, count: usize) -> bool {
+        if count > MAX_ADDRESSES {
+            self.note(format_args!("more than {MAX_ADDRESSES} entries: {count}"));
+        }
+        count <= MAX_ADDRESSES
     }
 
     pub(super) fn mistakes(&self) -> usize {

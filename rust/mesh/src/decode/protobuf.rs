@@ -13,6 +13,7 @@ use super::Decoded;
 use super::place::Place;
 use crate::address::Cidr;
 use crate::authorization::Authorization;
+use crate::workload::WorkloadParts;
 
 mod authorization;
 mod messages;
@@ -22,10 +23,15 @@ mod objects;
 const MAX_MESSAGE: usize = 2 << 20;
 
 /// A workload or a service.
-pub(super) fn address(value: &[u8], place: &Place<'_>) -> Option<Decoded> {
+pub(super) fn address<W>(
+    value: &[u8],
+    place: &Place<'_>,
+    build: impl FnOnce(WorkloadParts<'_>) -> W,
+) -> Option<Decoded<W>> {
     match whole::<messages::Address>(value, place)?.kind {
         Some(messages::Type::Workload(m)) => {
-            objects::workload(&m, &place.field("workload")).map(Decoded::Workload)
+            let parts = objects::workload(&m, &place.field("workload"));
+            parts.map(|parts| Decoded::Workload(build(parts)))
         }
         Some(messages::Type::Service(m)) => {
             objects::service(&m, &place.field("service")).map(Decoded::Service)

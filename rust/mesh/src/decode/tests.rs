@@ -249,7 +249,7 @@ fn text_that_is_not_one_json_object_is_rejected() {
             name: "u",
             value,
         };
-        assert_eq!(decode(&resource).unwrap_err().reasons, [expected]);
+        assert_eq!(decode_spec(&resource).unwrap_err().reasons, [expected]);
     }
 }
 
@@ -262,7 +262,7 @@ fn a_field_given_twice_is_rejected() {
         value,
     };
     assert_eq!(
-        decode(&resource).unwrap_err().reasons,
+        decode_spec(&resource).unwrap_err().reasons,
         ["field `uid` is given twice"]
     );
 }
@@ -276,7 +276,7 @@ fn a_resource_must_go_by_its_own_name() {
         value: value.as_bytes(),
     };
     assert_eq!(
-        decode(&resource).unwrap_err().reasons,
+        decode_spec(&resource).unwrap_err().reasons,
         ["is named `u` but calls itself `other`"]
     );
 }

@@ -3,18 +3,20 @@
 //! The writer's alone: a workload at hand needs no interner. What nobody else holds any more is given back when the set
 //! of it has doubled since it was last looked through, so that looking costs a little for each new thing, not all for one.
 
-use std::collections::HashSet;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use super::{PortMap, Profile, Shared, Workload, WorkloadSpec};
+use hashbrown::HashTable;
+
+use super::{Profile, Shared, Workload, WorkloadParts};
 use crate::address::{Locality, NamespacedHostname};
 use crate::hash::Keyed;
 
 /// What workloads have in common.
 #[derive(Debug, Default)]
 pub(crate) struct Interner {
+    keyed: Keyed,
     texts: Pool<str>,
     nodes: Pool<Arc<str>>,
     localities: Pool<Locality>,
@@ -22,42 +24,20 @@ pub(crate) struct Interner {
 }
 
 impl Interner {
-    /// The workload of this description.
-    pub(crate) fn workload(&mut self, spec: WorkloadSpec) -> Workload {
-        let tail = spec.uid.len().checked_sub(spec.name.len());
-        let tail = tail.filter(|_| spec.uid.ends_with(&*spec.name));
-        let name_at = tail.and_then(|at| NonZeroU16::new(u16::try_from(at + 1).ok()?));
-        let own_name = name_at.is_none().then_some(spec.name);
-        let profile = Profile {
-            namespace: spec.namespace,
-            trust_domain: spec.trust_domain,
-            service_account: spec.service_account,
-            network: spec.network,
-            protocol: spec.protocol,
-            network_mode: spec.network_mode,
-            waypoint: spec.waypoint,
-            network_gateway: spec.network_gateway,
-            application_tunnel: spec.application_tunnel,
-            native_tunnel: spec.native_tunnel,
-            workload_name: spec.workload_name,
-            workload_type: spec.workload_type,
-            canonical_name: spec.canonical_name,
-            canonical_revision: spec.canonical_revision,
-            hostname: spec.hostname,
-            cluster: spec.cluster,
-            authorization_policies: spec.authorization_policies,
-            services: spec.services,
-            own_name,
-        };
+    /// The workload of these parts.
+    pub(crate) fn workload(&mut self, parts: WorkloadParts<'_>) -> Workload {
+        let name_at = parts.name_at();
+        let name_at = name_at.and_then(|at| NonZeroU16::new(u16::try_from(at + 1).ok()?));
+        let own_name = name_at.is_none().then_some(parts.name);
         Workload {
-            uid: spec.uid,
-            addresses: spec.addresses.into(),
-            node: self.node(spec.node),
-            locality: self.locality(&spec.locality),
-            profile: self.profile(profile),
-            capacity: spec.capacity,
+            uid: parts.uid.into(),
+            node: self.node(parts.node),
+            locality: self.locality(parts.locality),
+            profile: self.profile(&parts, own_name),
+            addresses: parts.addresses.into(),
+            capacity: parts.capacity,
             name_at,
-            status: spec.status,
+            status: parts.status,
         }
     }
 
@@ -69,67 +49,85 @@ impl Interner {
         [localities.len(), profiles.len(), nodes, texts]
     }
 
-    fn node(&mut self, node: Arc<str>) -> Shared {
-        let held = self.nodes.find(&node);
-        Shared(held.unwrap_or_else(|| self.nodes.add(Arc::new(node))))
+    fn node(&mut self, node: &str) -> Shared {
+        let hash = self.keyed.hash_one(node);
+        let held = self.nodes.find(hash, |held| **held == *node);
+        Shared(held.unwrap_or_else(|| self.nodes.add(hash, Arc::new(node.into()))))
     }
 
-    fn locality(&mut self, locality: &Locality) -> Arc<Locality> {
-        if let Some(held) = self.localities.find(locality) {
+    fn locality(&mut self, parts: [&str; 3]) -> Arc<Locality> {
+        let hash = self.keyed.hash_one(parts);
+        let is = |held: &Locality| [&*held.region, &*held.zone, &*held.subzone] == parts;
+        if let Some(held) = self.localities.find(hash, is) {
             return held;
         }
-        let mut shared = |part: &Arc<str>| text(&mut self.texts, Arc::clone(part));
-        let own = Locality {
-            region: shared(&locality.region),
-            zone: shared(&locality.zone),
-            subzone: shared(&locality.subzone),
+        let [region, zone, subzone] = parts.map(|text| self.text(text));
+        let locality = Locality {
+            region,
+            zone,
+            subzone,
         };
-        self.localities.add(Arc::new(own))
+        self.localities.add(hash, Arc::new(locality))
+    }
+
+    fn profile(&mut self, parts: &WorkloadParts<'_>, own_name: Option<&str>) -> Arc<Profile> {
+        let mut hasher = self.keyed.build_hasher();
+        parts.hash_profile(&mut hasher);
+        own_name.hash(&mut hasher);
+        let hash = hasher.finish();
+        let held = self.profiles.find(hash, |held| parts.make(held, own_name));
+        held.unwrap_or_else(|| {
+            let profile = self.new_profile(parts, own_name);
+            self.profiles.add(hash, Arc::new(profile))
+        })
     }
 
     /// Profiles that differ have most of their texts in common still.
-    fn profile(&mut self, profile: Profile) -> Arc<Profile> {
-        if let Some(held) = self.profiles.find(&profile) {
-            return held;
-        }
-        let mut shared = |own: Arc<str>| text(&mut self.texts, own);
-        let mut service = |(name, ports): (&NamespacedHostname, &PortMap)| {
+    fn new_profile(&mut self, parts: &WorkloadParts<'_>, own_name: Option<&str>) -> Profile {
+        let mut services = Vec::with_capacity(parts.services.len());
+        for ((namespace, hostname), ports) in &parts.services {
             let name = NamespacedHostname {
-                namespace: shared(Arc::clone(&name.namespace)),
-                hostname: shared(Arc::clone(&name.hostname)),
+                namespace: self.text(namespace),
+                hostname: self.text(hostname),
             };
-            (name, ports.clone())
-        };
-        let services = profile.services.iter().map(&mut service).collect();
-        let own = Profile {
-            services,
-            namespace: shared(profile.namespace),
-            trust_domain: profile.trust_domain.map_text(&mut shared),
-            service_account: shared(profile.service_account),
-            network: shared(profile.network),
-            workload_name: shared(profile.workload_name),
-            workload_type: shared(profile.workload_type),
-            canonical_name: shared(profile.canonical_name),
-            canonical_revision: shared(profile.canonical_revision),
-            hostname: shared(profile.hostname),
-            cluster: shared(profile.cluster),
-            ..profile
-        };
-        self.profiles.add(Arc::new(own))
+            services.push((name, ports.iter().copied().collect()));
+        }
+        Profile {
+            namespace: self.text(parts.namespace),
+            trust_domain: (parts.trust_domain.clone()).map_text(|own| self.text(&own)),
+            service_account: self.text(parts.service_account),
+            network: self.text(parts.network),
+            protocol: parts.protocol,
+            network_mode: parts.network_mode,
+            waypoint: parts.waypoint.clone(),
+            network_gateway: parts.network_gateway.clone(),
+            application_tunnel: parts.application_tunnel,
+            native_tunnel: parts.native_tunnel,
+            workload_name: self.text(parts.workload_name),
+            workload_type: self.text(parts.workload_type),
+            canonical_name: self.text(parts.canonical_name),
+            canonical_revision: self.text(parts.canonical_revision),
+            hostname: self.text(parts.hostname),
+            cluster: self.text(parts.cluster),
+            authorization_policies: (parts.authorization_policies.iter())
+                .map(|key| self.text(key))
+                .collect(),
+            services: services.into_iter().collect(),
+            own_name: own_name.map(Into::into),
+        }
+    }
+
+    fn text(&mut self, text: &str) -> Arc<str> {
+        let hash = self.keyed.hash_one(text);
+        let held = self.texts.find(hash, |held| *held == *text);
+        held.unwrap_or_else(|| self.texts.add(hash, text.into()))
     }
 }
 
-fn text(texts: &mut Pool<str>, text: Arc<str>) -> Arc<str> {
-    match texts.find(&text) {
-        Some(held) => held,
-        None => texts.add(text),
-    }
-}
-
-/// Things of which there is one of each kind.
+/// Things of which there is one of each kind, with their hashes: they are looked for by what they would be made of.
 #[derive(Debug)]
 struct Pool<T: ?Sized> {
-    held: HashSet<Arc<T>, Keyed>,
+    held: HashTable<(u64, Arc<T>)>,
     /// When to look for what nobody holds.
     look_at: usize,
 }
@@ -137,24 +135,27 @@ struct Pool<T: ?Sized> {
 impl<T: ?Sized> Default for Pool<T> {
     fn default() -> Self {
         Self {
-            held: HashSet::default(),
+            held: HashTable::new(),
             look_at: FIRST_LOOK,
         }
     }
 }
 
-impl<T: Eq + Hash + ?Sized> Pool<T> {
-    fn find(&self, thing: &T) -> Option<Arc<T>> {
-        self.held.get(thing).cloned()
+impl<T: ?Sized> Pool<T> {
+    fn find(&self, hash: u64, is: impl Fn(&T) -> bool) -> Option<Arc<T>> {
+        let found = self.held.find(hash, |(_, held)| is(held));
+        found.map(|(_, held)| Arc::clone(held))
     }
 
-    fn add(&mut self, thing: Arc<T>) -> Arc<T> {
+    fn add(&mut self, hash: u64, thing: Arc<T>) -> Arc<T> {
+        let hash_of = |(hash, _): &(u64, Arc<T>)| *hash;
         if self.held.len() >= self.look_at {
-            self.held.retain(|held| Arc::strong_count(held) > 1);
-            self.held.shrink_to(self.held.len() * 2);
+            self.held.retain(|(_, held)| Arc::strong_count(held) > 1);
+            self.held.shrink_to(self.held.len() * 2, hash_of);
             self.look_at = FIRST_LOOK.max(self.held.len() * 2);
         }
-        self.held.insert(Arc::clone(&thing));
+        self.held
+            .insert_unique(hash, (hash, Arc::clone(&thing)), hash_of);
         thing
     }
 }

@@ -60,14 +60,17 @@ fn a_name_is_the_end_of_the_uid_or_kept_beside_it() {
 fn what_pods_have_in_common_is_there_once() {
     let mut interner = Interner::default();
     let [a, b] = ["Kubernetes//Pod/ns/a", "Kubernetes//Pod/ns/b"]
-        .map(|uid| interner.workload(spec(uid, uid.rsplit('/').next().unwrap())));
+        .map(|uid| interner.workload((&spec(uid, uid.rsplit('/').next().unwrap())).into()));
     assert!(Arc::ptr_eq(&a.profile, &b.profile));
     assert!(Arc::ptr_eq(&a.node.0, &b.node.0));
     assert!(Arc::ptr_eq(&a.locality, &b.locality));
-    let other = interner.workload(WorkloadSpec {
-        canonical_revision: "v2".into(),
-        ..spec("Kubernetes//Pod/ns/c", "c")
-    });
+    let other = interner.workload(
+        (&WorkloadSpec {
+            canonical_revision: "v2".into(),
+            ..spec("Kubernetes//Pod/ns/c", "c")
+        })
+            .into(),
+    );
     assert!(!Arc::ptr_eq(&a.profile, &other.profile));
     assert!(Arc::ptr_eq(&a.profile.namespace, &other.profile.namespace));
     let [a, other] = [&a, &other].map(|w| w.services.keys().next().unwrap());
@@ -77,18 +80,21 @@ fn what_pods_have_in_common_is_there_once() {
 #[test]
 fn what_no_workload_has_any_more_is_given_back() {
     let mut interner = Interner::default();
-    let kept = interner.workload(spec("kept", "kept"));
+    let kept = interner.workload((&spec("kept", "kept")).into());
     for n in 0..100_000 {
         let name: Arc<str> = format!("app-{n}").into();
-        interner.workload(WorkloadSpec {
-            canonical_name: Arc::clone(&name),
-            node: name,
-            ..spec("uid", "uid")
-        });
+        interner.workload(
+            (&WorkloadSpec {
+                canonical_name: Arc::clone(&name),
+                node: name,
+                ..spec("uid", "uid")
+            })
+                .into(),
+        );
         let sizes = interner.sizes();
         assert!(sizes.iter().all(|size| *size <= 4_096), "{n}: {sizes:?}");
     }
-    let again = interner.workload(spec("kept", "kept"));
+    let again = interner.workload((&spec("kept", "kept")).into());
     assert!(
         Arc::ptr_eq(&kept.profile, &again.profile),
         "what is held stays"

@@ -1,12 +1,10 @@
 //! The fields of `istio.workload`'s messages; `../objects.rs` has them as JSON.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use prost::bytes::Bytes;
 
-use super::super::parts::{WorkloadParts, admit_addresses};
 use super::super::place::Place;
 use super::super::texts::{self, bounded};
 use super::{block, choice, ip, list, messages, port, text};
@@ -17,10 +15,13 @@ use crate::service::{
 };
 use crate::workload::{
     ApplicationProtocol, ApplicationTunnel, GatewayAddress, GatewayDestination, HealthStatus,
-    NetworkMode, PortMap, TunnelProtocol, WorkloadSpec,
+    NetworkMode, ServicePorts, TunnelProtocol, WorkloadParts, in_order,
 };
 
-pub(super) fn workload(m: &messages::Workload, place: &Place<'_>) -> Option<WorkloadSpec> {
+pub(super) fn workload<'m>(
+    m: &'m messages::Workload,
+    place: &Place<'_>,
+) -> Option<WorkloadParts<'m>> {
     let said = |bytes, field| text(bounded)(bytes, &place.field(field)).unwrap_or_default();
     let trust_domain = text(texts::trust_domain)(&m.trust_domain, &place.field("trust_domain"));
     let account = &place.field("service_account");
@@ -67,7 +68,7 @@ pub(super) fn workload(m: &messages::Workload, place: &Place<'_>) -> Option<Work
         capacity: m.capacity.unwrap_or(1),
         services: services(&m.services, &place.field("services")).unwrap_or_default(),
     };
-    Some(parts.build())
+    Some(parts)
 }
 
 pub(super) fn service(m: &messages::Service, place: &Place<'_>) -> Option<Service> {
@@ -82,7 +83,10 @@ pub(super) fn service(m: &messages::Service, place: &Place<'_>) -> Option<Servic
         hostname: part(&m.hostname, "hostname").into(),
         vips,
         cidr_vips,
-        ports: ports(&m.ports, &place.field("ports")).unwrap_or_default(),
+        ports: ports(&m.ports, &place.field("ports"))
+            .unwrap_or_default()
+            .into_iter()
+            .collect(),
         endpoints: Endpoints::new(),
         subject_alt_names: list(
             &m.subject_alt_names,
@@ -112,7 +116,7 @@ pub(super) fn service(m: &messages::Service, place: &Place<'_>) -> Option<Servic
 
 fn addresses(entries: &[Bytes], place: &Place<'_>) -> Option<Vec<IpAddr>> {
     let read = |bytes: &Bytes, place: &Place<'_>| ip(bytes, place).map(|ip| ip.to_canonical());
-    list(entries, place, read).filter(|list| admit_addresses(list.len(), place))
+    list(entries, place, read).filter(|list| place.admit_addresses(list.len()))
 }
 
 /// An address of a service with a length that is not the whole address is a block (spec/control.md §5.2).
@@ -120,7 +124,7 @@ fn service_addresses(
     entries: &[messages::NetworkAddress],
     place: &Place<'_>,
 ) -> Option<(Vec<NetworkAddress>, Vec<CidrVip>)> {
-    if !place.admit(entries.len()) || !admit_addresses(entries.len(), place) {
+    if !place.admit(entries.len()) || !place.admit_addresses(entries.len()) {
         return None;
     }
     let (mut vips, mut cidr_vips) = (Vec::with_capacity(entries.len()), Vec::new());
@@ -157,14 +161,14 @@ fn network_ip(m: &messages::NetworkAddress, place: &Place<'_>) -> Option<(Arc<st
 
 /// A map: of entries with the same key the last one counts, and that of a port too, for a Kubernetes service has one port
 /// 53 for TCP and one for UDP.
-fn services(
-    entries: &[messages::ServicesEntry],
+fn services<'m>(
+    entries: &'m [messages::ServicesEntry],
     place: &Place<'_>,
-) -> Option<BTreeMap<NamespacedHostname, PortMap>> {
+) -> Option<Vec<ServicePorts<'m>>> {
     if !place.admit(entries.len()) {
         return None;
     }
-    let mut services = BTreeMap::new();
+    let mut services = Vec::with_capacity(entries.len());
     for entry in entries {
         let Some(key) = text(bounded)(&entry.key, place) else {
             continue;
@@ -172,21 +176,24 @@ fn services(
         let place = place.key(key);
         let named = entry.value.as_ref().map_or(&[][..], |list| &list.ports);
         let ports = ports(named, &place.field("ports"));
-        match key.parse::<NamespacedHostname>() {
-            Ok(key) => drop(services.insert(key, ports.unwrap_or_default())),
+        match NamespacedHostname::split(key) {
+            Ok(key) => services.push((key, ports.unwrap_or_default())),
             Err(cause) => place.note(cause),
         }
     }
+    in_order(&mut services);
     Some(services)
 }
 
-fn ports(entries: &[messages::Port], place: &Place<'_>) -> Option<PortMap> {
+fn ports(entries: &[messages::Port], place: &Place<'_>) -> Option<Vec<(u16, u16)>> {
     let read = |m: &messages::Port, place: &Place<'_>| {
         let service = port(m.service_port, 1, &place.field("service_port"));
         let target = port(m.target_port, 0, &place.field("target_port"));
         Some((service?, target?))
     };
-    Some(list(entries, place, read)?.into_iter().collect())
+    let mut ports = list(entries, place, read)?;
+    in_order(&mut ports);
+    Some(ports)
 }
 
 fn gateway(m: &messages::GatewayAddress, place: &Place<'_>) -> Option<GatewayAddress> {

@@ -1,7 +1,7 @@
 use prost::Message;
 use prost::bytes::Bytes;
 
-use super::super::{Refused, Resource, TYPE_ISTIO_ADDRESS, TYPE_ISTIO_AUTHORIZATION, decode};
+use super::super::{Refused, Resource, TYPE_ISTIO_ADDRESS, TYPE_ISTIO_AUTHORIZATION, decode_spec};
 use super::messages::{
     Address, ApplicationTunnel, Authorization, Block, Clause, Destination, GatewayAddress,
     LoadBalancing, Locality, Match, MatchType, NamespacedHostname, NetworkAddress, Port, PortList,
@@ -82,15 +82,15 @@ fn network_address(network: &'static str, address: &'static [u8]) -> NetworkAddr
     }
 }
 
-fn read(type_url: &str, value: &[u8]) -> Result<Decoded, Refused> {
-    decode(&Resource {
+fn read(type_url: &str, value: &[u8]) -> Result<Decoded<WorkloadSpec>, Refused> {
+    decode_spec(&Resource {
         type_url,
         name: "n",
         value,
     })
 }
 
-fn read_address(of: Type) -> Result<Decoded, Refused> {
+fn read_address(of: Type) -> Result<Decoded<WorkloadSpec>, Refused> {
     let address = Address { kind: Some(of) };
     read(TYPE_ISTIO_ADDRESS, &address.encode_to_vec())
 }

@@ -421,8 +421,8 @@ fn one_of<T: Copy>(words: &[T], number: i32) -> T {
 }
 
 /// What the same object is in JSON.
-fn from_json(type_url: &str, name: &str, value: &Value) -> Result<Decoded, Refused> {
-    decode(&Resource {
+fn from_json(type_url: &str, name: &str, value: &Value) -> Result<Decoded<WorkloadSpec>, Refused> {
+    decode_spec(&Resource {
         type_url,
         name,
         value: value.to_string().as_bytes(),
