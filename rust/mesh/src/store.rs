@@ -55,6 +55,8 @@ impl MeshStore {
             declared: Vec::new(),
             withdrawn: Vec::new(),
             in_many: Vec::new(),
+            workloads: Vec::new(),
+            services: HashSet::default(),
             applied: Applied::default(),
         };
         for (type_url, name) in removed {
@@ -123,6 +125,10 @@ struct Batch<'a> {
     withdrawn: Vec<NamespacedHostname>,
     /// Workloads that changed and are or were in many services.
     in_many: Vec<Arc<str>>,
+    /// Uids of workloads that changed, and whether other policies apply to them: sorted at the end, once.
+    workloads: Vec<(Arc<str>, bool)>,
+    /// Services that changed.
+    services: HashSet<NamespacedHostname, Keyed>,
     applied: Applied,
 }
 
@@ -216,17 +222,18 @@ impl Batch<'_> {
     fn declare(&mut self, name: &NamespacedHostname, service: Option<Service>) {
         let services = Arc::make_mut(&mut self.mesh.services);
         services.declare(name, service, &self.mesh.workloads);
-        self.applied.changes.services.insert(name.clone());
+        self.services.insert(name.clone());
     }
 
     fn set_workload(&mut self, workload: Workload) {
-        let old = self.mesh.workload_by_uid(&workload.uid).cloned();
+        let held = self.mesh.workloads.number(&workload.uid);
+        let old = held.and_then(|number| self.mesh.workloads.by_number(number).cloned());
         if old.as_ref().is_some_and(|held| **held == workload) {
             return;
         }
         let workload = Arc::new(workload);
         let workloads = Arc::make_mut(&mut self.mesh.workloads);
-        let number = workloads.insert(&workload, &mut self.writer.numbers);
+        let number = workloads.insert(&workload, held, &mut self.writer.numbers);
         self.replaced(number, old.as_deref(), Some(&workload));
     }
 
@@ -235,8 +242,6 @@ impl Batch<'_> {
         let Some(Workload { uid, .. }) = now.or(old) else {
             return;
         };
-        let changes = &mut self.applied.changes;
-        changes.workloads.insert(Arc::clone(uid));
         let services = Arc::make_mut(&mut self.mesh.services);
         if PortIndex::concerns(old) || PortIndex::concerns(now) {
             self.in_many.push(Arc::clone(uid));
@@ -249,19 +254,17 @@ impl Batch<'_> {
         for name in now.iter().flat_map(|now| now.services.keys()).chain(left) {
             services.refresh(name, number, old, now);
             // What it says of itself is often the same before and after, and then the service is not another.
-            if said(now, name) != said(old, name) {
-                changes.services.insert(name.clone());
+            if said(now, name) != said(old, name) && !self.services.contains(name) {
+                self.services.insert(name.clone());
             }
         }
-        for name in &*services.naming(uid) {
-            services.refresh(name, number, old, now);
+        if let Some(naming) = services.naming(uid) {
+            for name in &*naming {
+                services.refresh(name, number, old, now);
+            }
         }
-        let policies = |w: Option<&Workload>| {
-            w.map(|w| (w.namespace.clone(), w.authorization_policies.clone()))
-        };
-        if policies(old) != policies(now) {
-            changes.attachments.insert(Arc::clone(uid));
-        }
+        let (old, now) = (old.map(policies), now.map(policies));
+        self.workloads.push((Arc::clone(uid), old != now));
     }
 
     fn reject(&mut self, resource: &Resource<'_>, reason: String) {
@@ -276,6 +279,9 @@ impl Batch<'_> {
         let declared: HashSet<_> = self.declared.iter().collect();
         let gone = self.withdrawn.iter().filter(|n| !declared.contains(n));
         let names: Vec<_> = self.declared.iter().chain(gone).cloned().collect();
+        if !self.mesh.workloads.is_settled() {
+            Arc::make_mut(&mut self.mesh.workloads).settle();
+        }
         let before = self.mesh.before(&names);
         if !names.is_empty() {
             let services = Arc::make_mut(&mut self.mesh.services);
@@ -284,8 +290,19 @@ impl Batch<'_> {
             }
         }
         self.mesh.sort_ports(&names, &before, &self.in_many);
+        self.workloads.sort_unstable();
+        let changes = &mut self.applied.changes;
+        let attached = self.workloads.iter().filter(|(_, other)| *other);
+        changes.attachments = attached.map(|(uid, _)| Arc::clone(uid)).collect();
+        changes.workloads = self.workloads.into_iter().map(|(uid, _)| uid).collect();
+        changes.services = self.services.into_iter().collect();
         (self.mesh, self.applied)
     }
+}
+
+/// What decides which policies apply to a workload.
+fn policies(workload: &Workload) -> (&str, &[Arc<str>]) {
+    (&workload.namespace, &workload.authorization_policies)
 }
 
 /// What a workload says of itself to a service.

@@ -23,6 +23,11 @@ pub(super) trait Entry: Clone {
 
     fn sums(&self) -> Sums;
 
+    /// Those of a leaf.
+    fn sums_of(entries: &[Self]) -> Sums {
+        (entries.iter()).fold(Sums::default(), |sums, entry| sums + entry.sums())
+    }
+
     /// The entry on which a number falls, if all entries weigh 1 and are one: nothing has to be added up then.
     fn directly(_: &[Self], _: u64) -> Option<&Self> {
         None
@@ -63,6 +68,15 @@ impl Entry for u32 {
         Sums {
             weight: 1,
             count: 1,
+            idle: 0,
+        }
+    }
+
+    /// What comes one by one must not count all each time.
+    fn sums_of(entries: &[Self]) -> Sums {
+        Sums {
+            weight: entries.len() as u64,
+            count: u32::try_from(entries.len()).expect("a leaf is small"),
             idle: 0,
         }
     }
@@ -189,7 +203,7 @@ impl<E: Entry> Part<E> {
         let none = Sums::default();
         self.sums = match &*self.node {
             Node::Branch(parts) => parts.iter().fold(none, |sums, part| sums + part.sums),
-            Node::Leaf(entries) => entries.iter().fold(none, |sums, entry| sums + entry.sums()),
+            Node::Leaf(entries) => E::sums_of(entries),
         };
     }
 

@@ -27,8 +27,11 @@ enum Node {
     Leaf(Leaf),
 }
 
-/// (hash, number) in one word each; in the order of the hashes, and of the same hash in the order in which they came.
-type Leaf = Arc<[u64]>;
+/// (hash, number) in one word.
+pub(super) type Entry = u64;
+
+/// In the order of the hashes, and of the same hash in the order in which they came.
+type Leaf = Arc<[Entry]>;
 
 impl Default for HashIndex {
     fn default() -> Self {
@@ -56,14 +59,21 @@ impl HashIndex {
             .map(|entry| number_of(*entry))
     }
 
-    /// Puts a number under a hash, last; if it was there already it moves.
-    pub(super) fn put_last(&mut self, hash: u32, number: u32) {
-        // The only one under a hash most of the time, and then nothing need be copied.
-        if self.get(hash).next_back() == Some(number) {
-            return;
+    /// Puts numbers under their hashes, each last; what was there already moves. None may be there twice. A node is copied
+    /// once for all of them, not for each.
+    pub(super) fn put_last(&mut self, new: &mut Vec<Entry>) {
+        // Stable: those of a hash stay in their order.
+        new.sort_by_key(|entry| hash_of(*entry));
+        let mut last = None;
+        new.retain(|entry| {
+            let hash = hash_of(*entry);
+            let first = last.replace(hash) != Some(hash);
+            // The only one under a hash most of the time, and then nothing need be copied.
+            !(first && self.get(hash).next_back() == Some(number_of(*entry)))
+        });
+        if !new.is_empty() {
+            add(&mut self.root, u32::BITS, new);
         }
-        self.remove(hash, number);
-        add(&mut self.root, u32::BITS, entry(hash, number));
     }
 
     pub(super) fn remove(&mut self, hash: u32, number: u32) {
@@ -73,16 +83,16 @@ impl HashIndex {
     }
 }
 
-fn entry(hash: u32, number: u32) -> u64 {
+pub(super) fn entry(hash: u32, number: u32) -> Entry {
     u64::from(hash) << u32::BITS | u64::from(number)
 }
 
-fn hash_of(entry: u64) -> u32 {
+pub(super) fn hash_of(entry: Entry) -> u32 {
     (entry >> u32::BITS) as u32
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
-fn number_of(entry: u64) -> u32 {
+pub(super) fn number_of(entry: Entry) -> u32 {
     entry as u32
 }
 
@@ -97,54 +107,77 @@ fn under(leaf: &[u64], hash: u32) -> Range<usize> {
     first..first + same.count()
 }
 
-/// `shift` bits of the hash are not used up by the branches above.
-fn add(node: &mut Node, shift: u32, entry: u64) {
+/// Puts entries, sorted, into a node; `shift` bits of the hash are not used up by the branches above.
+fn add(node: &mut Node, shift: u32, new: &[Entry]) {
     match node {
         Node::Leaf(leaf) => {
-            let entries = with(leaf, entry);
+            let entries = merged(leaf, new);
             *node = if entries.len() <= LEAF || shift < FAN_BITS {
-                Node::Leaf(entries)
+                Node::Leaf(entries.into())
             } else {
                 branch(&entries, shift)
             };
         }
         Node::Branch(slots) => {
             let (shift, slots) = (shift - FAN_BITS, Arc::make_mut(slots));
-            let at = slot(hash_of(entry), shift);
-            match &slots[at] {
-                Node::Branch(_) => add(&mut slots[at], shift, entry),
-                Node::Leaf(leaf) => {
-                    let (entries, range) = (with(leaf, entry), shared(slots, at));
-                    fill(slots, range, entries, shift);
+            let mut rest = new;
+            while let Some(first) = rest.first() {
+                let at = slot(hash_of(*first), shift);
+                let range = shared(slots, at);
+                let end = rest.partition_point(|entry| slot(hash_of(*entry), shift) < range.end);
+                let own;
+                (own, rest) = rest.split_at(end);
+                match &mut slots[at] {
+                    Node::Leaf(leaf) => {
+                        let entries = merged(leaf, own);
+                        fill(slots, range, &entries, shift);
+                    }
+                    branch @ Node::Branch(_) => add(branch, shift, own),
                 }
             }
         }
     }
 }
 
-fn with(leaf: &[u64], entry: u64) -> Leaf {
-    let (before, after) = leaf.split_at(under(leaf, hash_of(entry)).end);
-    let all = before.iter().chain([&entry]).chain(after);
-    all.copied().collect()
+/// The entries of a leaf and new ones; of the same hash the new ones come last, and what is among them not before.
+fn merged(mut leaf: &[Entry], mut new: &[Entry]) -> Vec<Entry> {
+    let mut all = Vec::with_capacity(leaf.len() + new.len());
+    while let Some(first) = new.first() {
+        let hash = hash_of(*first);
+        let own;
+        (own, new) = new.split_at(under(new, hash).end);
+        let held = under(leaf, hash);
+        all.extend_from_slice(&leaf[..held.start]);
+        if !held.is_empty() {
+            let mut moved = own.to_vec();
+            moved.sort_unstable();
+            let stays = |entry: &&Entry| moved.binary_search(entry).is_err();
+            all.extend(leaf[held.clone()].iter().filter(stays));
+        }
+        all.extend_from_slice(own);
+        leaf = &leaf[held.end..];
+    }
+    all.extend_from_slice(leaf);
+    all
 }
 
-fn branch(entries: &[u64], shift: u32) -> Node {
+fn branch(entries: &[Entry], shift: u32) -> Node {
     let mut slots = std::array::from_fn(|_| Node::Leaf(Leaf::default()));
-    fill(&mut slots, 0..FAN, entries.into(), shift - FAN_BITS);
+    fill(&mut slots, 0..FAN, entries, shift - FAN_BITS);
     Node::Branch(Arc::new(slots))
 }
 
 /// Puts entries into the slots of a range: into one leaf, or into two halves of the range.
-fn fill(slots: &mut [Node; FAN], range: Range<usize>, entries: Leaf, shift: u32) {
+fn fill(slots: &mut [Node; FAN], range: Range<usize>, entries: &[Entry], shift: u32) {
     if entries.len() <= LEAF || range.len() == 1 && shift < FAN_BITS {
-        slots[range].fill(Node::Leaf(entries));
+        slots[range].fill(Node::Leaf(entries.into()));
     } else if range.len() == 1 {
-        slots[range.start] = branch(&entries, shift);
+        slots[range.start] = branch(entries, shift);
     } else {
         let middle = range.start + range.len() / 2;
         let left = entries.partition_point(|entry| slot(hash_of(*entry), shift) < middle);
-        fill(slots, range.start..middle, entries[..left].into(), shift);
-        fill(slots, middle..range.end, entries[left..].into(), shift);
+        fill(slots, range.start..middle, &entries[..left], shift);
+        fill(slots, middle..range.end, &entries[left..], shift);
     }
 }
 

@@ -212,8 +212,8 @@ impl ServiceIndex {
     }
 
     /// The services that name a workload as their endpoint of themselves.
-    pub(crate) fn naming(&self, uid: &str) -> Arc<Vec<NamespacedHostname>> {
-        self.naming.get(uid).cloned().unwrap_or_default()
+    pub(crate) fn naming(&self, uid: &str) -> Option<Arc<Vec<NamespacedHostname>>> {
+        self.naming.get(uid).cloned()
     }
 
     /// Declares or withdraws a service; `publish` makes it seen.
@@ -290,7 +290,9 @@ impl ServiceIndex {
         if let Some(seat) = next.and_then(|workload| entry.seat(workload)) {
             entry.endpoints.put(number, &seat);
         }
-        self.prune(name);
+        if entry.endpoints.is_empty() {
+            self.prune(name);
+        }
     }
 
     /// Makes the declaration seen; once per service and batch.

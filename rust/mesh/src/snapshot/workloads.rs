@@ -4,7 +4,9 @@ use std::hash::{BuildHasher, Hash};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::hash_index::HashIndex;
+use hashbrown::HashTable;
+
+use super::hash_index::{Entry, HashIndex, entry, hash_of, number_of};
 use super::slab::{Numbers, Slab};
 use crate::hash::Keyed;
 use crate::workload::{NetworkMode, TunnelProtocol, Workload};
@@ -22,6 +24,35 @@ pub(crate) struct WorkloadIndex {
     by_address: HashIndex,
     by_name: HashIndex,
     hasher: Keyed,
+    arrivals: Arrivals,
+}
+
+/// What a batch brings, until all of it goes into the indexes at once.
+#[derive(Clone, Debug, Default)]
+struct Arrivals {
+    /// Each workload of the batch, by the hash of its uid.
+    by_uid: HashTable<Entry>,
+    by_address: Vec<Entry>,
+    by_name: Vec<Entry>,
+}
+
+impl Arrivals {
+    fn number(&self, hash: u32, is: impl Fn(&Number) -> bool) -> Option<Number> {
+        let found = (self.by_uid).find(spread(hash), |held| {
+            hash_of(*held) == hash && is(&number_of(*held))
+        });
+        found.copied().map(number_of)
+    }
+
+    fn add(&mut self, hash: u32, number: Number) {
+        let spread_of = |entry: &Entry| spread(hash_of(*entry));
+        (self.by_uid).insert_unique(spread(hash), entry(hash, number), spread_of);
+    }
+}
+
+/// A table goes by the first and the last bits of 64.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << u32::BITS | u64::from(hash)
 }
 
 impl WorkloadIndex {
@@ -35,7 +66,9 @@ impl WorkloadIndex {
 
     pub(crate) fn number(&self, uid: &str) -> Option<Number> {
         let is = |number: &Number| self.all.get(*number).is_some_and(|w| *w.uid == *uid);
-        self.by_uid.get(self.hash(uid)).find(is)
+        let hash = self.hash(uid);
+        let found = self.by_uid.get(hash).find(is);
+        found.or_else(|| self.arrivals.number(hash, is))
     }
 
     pub(super) fn by_address(&self, network: &str, address: IpAddr) -> Option<&Arc<Workload>> {
@@ -63,16 +96,23 @@ impl WorkloadIndex {
         self.count
     }
 
-    /// Puts a workload in the place of the one of the same uid, and gives its number. As if that had been removed first:
-    /// it is the last one learned under its addresses and its name.
-    pub(crate) fn insert(&mut self, workload: &Arc<Workload>, numbers: &mut Numbers) -> Number {
-        let held = self.number(&workload.uid);
+    /// Puts a workload in the place of the one of the same uid, which is `held`, and gives its number. As if that had been
+    /// removed first: it is the last one learned under its addresses and its name. By these it is found once the batch is
+    /// [settled](Self::settle).
+    pub(crate) fn insert(
+        &mut self,
+        workload: &Arc<Workload>,
+        held: Option<Number>,
+        numbers: &mut Numbers,
+    ) -> Number {
+        let uid = self.hash(&*workload.uid);
         let number = held.unwrap_or_else(|| numbers.take());
+        if held.is_some() && self.arrivals.number(uid, |n| *n == number).is_some() {
+            // Twice in a batch, by two names.
+            self.settle();
+        }
         match held.and_then(|held| self.all.get(held).cloned()) {
-            None => {
-                self.count += 1;
-                self.by_uid.put_last(self.hash(&*workload.uid), number);
-            }
+            None => self.count += 1,
             Some(old) => {
                 let kept = |address: &IpAddr| addresses(workload).contains(address);
                 for address in addresses(&old).iter().filter(|a| !kept(a)) {
@@ -83,19 +123,40 @@ impl WorkloadIndex {
                 }
             }
         }
+        self.arrivals.add(uid, number);
+        let own = self.arrivals.by_address.len();
         for address in addresses(workload) {
-            self.by_address.put_last(self.hash(address), number);
+            let entry = entry(self.hash(address), number);
+            if !self.arrivals.by_address[own..].contains(&entry) {
+                self.arrivals.by_address.push(entry);
+            }
         }
         // Any number may have no name, and none of them is asked for by it.
         if !workload.name().is_empty() {
-            self.by_name.put_last(self.hash(workload.name()), number);
+            let entry = entry(self.hash(workload.name()), number);
+            self.arrivals.by_name.push(entry);
         }
         self.all.set(number, Arc::clone(workload));
         number
     }
 
+    /// Ends a batch.
+    pub(crate) fn settle(&mut self) {
+        let mut arrivals = std::mem::take(&mut self.arrivals);
+        self.by_uid.put_last(&mut arrivals.by_uid.drain().collect());
+        self.by_address.put_last(&mut arrivals.by_address);
+        self.by_name.put_last(&mut arrivals.by_name);
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.arrivals.by_uid.is_empty()
+    }
+
     /// Forgets a workload. Its number is free for another one: the caller has taken it out of its services.
     pub(crate) fn remove(&mut self, uid: &str, numbers: &mut Numbers) {
+        if !self.is_settled() {
+            self.settle();
+        }
         let Some(number) = self.number(uid) else {
             return;
         };

@@ -13,6 +13,10 @@ fn hash() -> impl Strategy<Value = u32> {
     ]
 }
 
+fn put_last(index: &mut HashIndex, hash: u32, number: u32) {
+    index.put_last(&mut vec![entry(hash, number)]);
+}
+
 fn nodes(node: &Node) -> usize {
     match node {
         Node::Leaf(_) => 1,
@@ -39,7 +43,7 @@ proptest! {
             let list = plain.entry(hash).or_default();
             list.retain(|held| held != number);
             if *put {
-                index.put_last(hash, *number);
+                put_last(&mut index, hash, *number);
                 list.push(*number);
             } else {
                 index.remove(hash, *number);
@@ -60,11 +64,45 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn many_at_once_are_as_one_after_the_other(
+        hashes in prop::collection::vec(hash(), 1..100),
+        batches in prop::collection::vec(
+            prop::collection::vec((any::<prop::sample::Index>(), 0..4_u32), 0..300),
+            0..6,
+        ),
+    ) {
+        let [mut index, mut one_by_one] = [HashIndex::default(), HashIndex::default()];
+        for batch in &batches {
+            let mut new: Vec<Entry> = Vec::new();
+            for (hash, number) in batch {
+                let entry = entry(*hash.get(&hashes), *number);
+                if !new.contains(&entry) {
+                    new.push(entry);
+                }
+            }
+            for entry in &new {
+                put_last(&mut one_by_one, hash_of(*entry), number_of(*entry));
+            }
+            let copy = index.clone();
+            let held: Vec<Vec<u32>> = hashes.iter().map(|hash| copy.get(*hash).collect()).collect();
+            index.put_last(&mut new);
+            for (hash, held) in hashes.iter().zip(held) {
+                prop_assert!(index.get(*hash).eq(one_by_one.get(*hash)));
+                prop_assert!(copy.get(*hash).eq(held));
+            }
+        }
+    }
+}
+
 #[test]
 fn many_numbers_under_one_hash_are_kept_in_their_order() {
     let mut index = HashIndex::default();
-    (0..1_000).for_each(|number| index.put_last(7, number));
-    index.put_last(7, 3);
+    (0..1_000).for_each(|number| put_last(&mut index, 7, number));
+    put_last(&mut index, 7, 3);
     assert_eq!(index.get(7).count(), 1_000);
     assert_eq!(index.get(7).next_back(), Some(3));
     assert_eq!(index.get(8).next(), None);
@@ -74,7 +112,7 @@ fn many_numbers_under_one_hash_are_kept_in_their_order() {
 fn leaves_are_well_filled_and_look_ups_short() {
     let mut index = HashIndex::default();
     let hash = |n: u32| n.wrapping_mul(2_654_435_761);
-    (0..100_000).for_each(|number| index.put_last(hash(number), number));
+    (0..100_000).for_each(|number| put_last(&mut index, hash(number), number));
     let Node::Branch(slots) = &index.root else {
         panic!("a hundred thousand do not fit into a leaf");
     };
