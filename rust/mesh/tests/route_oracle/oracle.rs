@@ -161,7 +161,7 @@ impl<'w> Oracle<'w> {
             }
             // D
             match &u.workload.waypoint {
-                Some(gateway) if v.is_none() && !self.from_waypoint(gateway) => {
+                Some(gateway) if v.is_none() && !self.is_from_waypoint(gateway) => {
                     then(self.resolve(gateway, Mode::Waypoint), |found| match found {
                         None => surely(Err("unknown waypoint".into())),
                         Some(found) => surely(self.to_waypoint(found, u.service)),
@@ -174,7 +174,7 @@ impl<'w> Oracle<'w> {
 
     /// D1: "resolves to a workload W (or to a service any of whose endpoint workloads W) such that W.identity == S.identity
     /// AND D ∈ W.workload_ips"
-    fn from_waypoint(&self, gateway: &Gateway) -> bool {
+    fn is_from_waypoint(&self, gateway: &Gateway) -> bool {
         let is_us = |w: &Workload| {
             w.identity() == self.source.identity() && w.addresses.contains(&self.ask.client)
         };
@@ -418,7 +418,7 @@ fn select(found: Found<'_>) -> Ip {
     let same = usable
         .iter()
         .find(|ip| ip.is_ipv4() == found.wanted.is_ipv4());
-    match same.or(usable.first()) {
+    match same.or_else(|| usable.first()) {
         Some(ip) => Ip::Is(*ip),
         None if w.hostname.is_empty() => Ip::None,
         None => Ip::Name(w.hostname.clone()),
@@ -569,7 +569,7 @@ pub(crate) fn key(service: &Service) -> (String, String) {
 }
 
 fn service_name(service: Option<&Service>) -> String {
-    service.map_or("-".into(), |s| format!("{}/{}", s.namespace, s.hostname))
+    service.map_or_else(|| "-".into(), |s| format!("{}/{}", s.namespace, s.hostname))
 }
 
 fn socket(ip: IpAddr, port: u16) -> std::net::SocketAddr {
