@@ -28,28 +28,30 @@ pub type PortMap = SortedMap<u16, u16>;
 /// A pod or virtual machine in the mesh: what is its own, and by [`Deref`] what it has in common with others
 /// ([`Profile`]).
 ///
-/// There may be a million of them, so a field of its own is worth a thought: the uid, the addresses and four words.
+/// There may be a million of them, so a field of its own is worth a thought: the uid, the addresses and two words, which
+/// with their counters fill a block of the allocator's to the byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
     /// Unique in the mesh, for example `Kubernetes//Pod/ns/name`.
     pub uid: Arc<str>,
     /// Its addresses, canonical, in the order given: the first of a family is preferred.
     pub addresses: Addresses,
-    /// The node it runs on.
-    pub node: Shared,
     /// Where it runs.
-    pub locality: Arc<Locality>,
+    pub site: Arc<Site>,
     profile: Arc<Profile>,
-    /// Its weight among the endpoints of a service; 0 is never chosen.
-    pub capacity: u32,
-    /// One more than where in the uid its name begins, which is how uids end; else the profile has it.
-    name_at: Option<NonZeroU16>,
-    /// Whether it may get traffic.
-    pub status: HealthStatus,
+}
+
+/// Where workloads run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// The node.
+    pub node: Arc<str>,
+    /// Where that is.
+    pub locality: Locality,
 }
 
 /// What the pods of a deployment have in common; of each there is one ([`crate::store::MeshStore`] sees to it).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// Kubernetes namespace.
     pub namespace: Arc<str>,
@@ -87,6 +89,12 @@ pub struct Profile {
     pub authorization_policies: Vec<Arc<str>>,
     /// The services it is an endpoint of, with the target port for each service port.
     pub services: SortedMap<NamespacedHostname, PortMap>,
+    /// Its weight among the endpoints of a service; 0 is never chosen.
+    pub capacity: u32,
+    /// Whether it may get traffic.
+    pub status: HealthStatus,
+    /// One more than where in the uid the name begins, which is how uids end; for those of a namespace it is the same.
+    name_at: Option<NonZeroU16>,
     /// Of a workload whose uid does not end in its name.
     own_name: Option<Arc<str>>,
 }
@@ -169,18 +177,6 @@ impl From<WorkloadSpec> for Workload {
     }
 }
 
-/// A text that many have in common, one word wide.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Shared(Arc<Arc<str>>);
-
-impl Deref for Shared {
-    type Target = Arc<str>;
-
-    fn deref(&self) -> &Arc<str> {
-        &self.0
-    }
-}
-
 /// As `/config_dump` spells it.
 impl Serialize for Workload {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -203,9 +199,9 @@ impl Serialize for Workload {
             canonical_name: &self.canonical_name,
             canonical_revision: &self.canonical_revision,
             hostname: &self.hostname,
-            node: &self.node,
+            node: &self.site.node,
             cluster: &self.cluster,
-            locality: &self.locality,
+            locality: &self.site.locality,
             status: self.status,
             authorization_policies: &self.authorization_policies,
             capacity: self.capacity,

@@ -374,8 +374,8 @@ pub(crate) fn labels_of<'a>(workload: &'a Workload, principal: &'a str) -> SideL
         app: &workload.canonical_name,
         version: &workload.canonical_revision,
         cluster: &workload.cluster,
-        region: &workload.locality.region,
-        zone: &workload.locality.zone,
+        region: &workload.site.locality.region,
+        zone: &workload.site.locality.zone,
     }
 }
 
@@ -404,8 +404,8 @@ fn baggage_of(workload: &Workload) -> Baggage {
         workload: value(&workload.workload_name),
         canonical_service: value(&workload.canonical_name),
         canonical_revision: value(&workload.canonical_revision),
-        region: value(&workload.locality.region),
-        zone: value(&workload.locality.zone),
+        region: value(&workload.site.locality.region),
+        zone: value(&workload.site.locality.zone),
     }
 }
 

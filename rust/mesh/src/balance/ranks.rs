@@ -19,10 +19,10 @@ impl LoadBalancerScope {
         match self {
             Self::Cluster => &workload.cluster,
             Self::Network => &workload.network,
-            Self::Node => &workload.node,
-            Self::Region => &workload.locality.region,
-            Self::Subzone => &workload.locality.subzone,
-            Self::Zone => &workload.locality.zone,
+            Self::Node => &workload.site.node,
+            Self::Region => &workload.site.locality.region,
+            Self::Subzone => &workload.site.locality.subzone,
+            Self::Zone => &workload.site.locality.zone,
         }
     }
 }

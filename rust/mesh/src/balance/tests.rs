@@ -444,10 +444,10 @@ mod pools {
             let value = |w: &Workload| match scope {
                 LoadBalancerScope::Cluster => w.cluster.to_string(),
                 LoadBalancerScope::Network => w.network.to_string(),
-                LoadBalancerScope::Node => w.node.to_string(),
-                LoadBalancerScope::Region => w.locality.region.to_string(),
-                LoadBalancerScope::Subzone => w.locality.subzone.to_string(),
-                LoadBalancerScope::Zone => w.locality.zone.to_string(),
+                LoadBalancerScope::Node => w.site.node.to_string(),
+                LoadBalancerScope::Region => w.site.locality.region.to_string(),
+                LoadBalancerScope::Subzone => w.site.locality.subzone.to_string(),
+                LoadBalancerScope::Zone => w.site.locality.zone.to_string(),
             };
             let special = network_first && *scope == LoadBalancerScope::Network;
             if value(source) == value(workload) {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
-use super::{Profile, Shared, Workload, WorkloadParts};
+use super::{Profile, Site, Workload, WorkloadParts};
 use crate::address::{Locality, NamespacedHostname};
 use crate::hash::Keyed;
 
@@ -18,72 +18,70 @@ use crate::hash::Keyed;
 pub(crate) struct Interner {
     keyed: Keyed,
     texts: Pool<str>,
-    nodes: Pool<Arc<str>>,
-    localities: Pool<Locality>,
+    sites: Pool<Site>,
     profiles: Pool<Profile>,
 }
 
 impl Interner {
     /// The workload of these parts.
     pub(crate) fn workload(&mut self, parts: WorkloadParts<'_>) -> Workload {
-        let name_at = parts.name_at();
-        let name_at = name_at.and_then(|at| NonZeroU16::new(u16::try_from(at + 1).ok()?));
-        let own_name = name_at.is_none().then_some(parts.name);
         Workload {
             uid: parts.uid.into(),
-            node: self.node(parts.node),
-            locality: self.locality(parts.locality),
-            profile: self.profile(&parts, own_name),
+            site: self.site(parts.node, parts.locality),
+            profile: self.profile(&parts),
             addresses: parts.addresses.into(),
-            capacity: parts.capacity,
-            name_at,
-            status: parts.status,
         }
     }
 
     /// How many things there are of each kind.
     #[cfg(test)]
-    pub(super) fn sizes(&self) -> [usize; 4] {
-        let (localities, profiles) = (&self.localities.held, &self.profiles.held);
-        let [nodes, texts] = [self.nodes.held.len(), self.texts.held.len()];
-        [localities.len(), profiles.len(), nodes, texts]
+    pub(super) fn sizes(&self) -> [usize; 3] {
+        let (sites, profiles) = (&self.sites.held, &self.profiles.held);
+        [sites.len(), profiles.len(), self.texts.held.len()]
     }
 
-    fn node(&mut self, node: &str) -> Shared {
-        let hash = self.keyed.hash_one(node);
-        let held = self.nodes.find(hash, |held| **held == *node);
-        Shared(held.unwrap_or_else(|| self.nodes.add(hash, Arc::new(node.into()))))
-    }
-
-    fn locality(&mut self, parts: [&str; 3]) -> Arc<Locality> {
-        let hash = self.keyed.hash_one(parts);
-        let is = |held: &Locality| [&*held.region, &*held.zone, &*held.subzone] == parts;
-        if let Some(held) = self.localities.find(hash, is) {
+    fn site(&mut self, node: &str, locality: [&str; 3]) -> Arc<Site> {
+        let hash = self.keyed.hash_one((node, locality));
+        let is = |Site {
+                      node: held,
+                      locality: l,
+                  }: &Site| {
+            **held == *node && [&*l.region, &*l.zone, &*l.subzone] == locality
+        };
+        if let Some(held) = self.sites.find(hash, is) {
             return held;
         }
-        let [region, zone, subzone] = parts.map(|text| self.text(text));
-        let locality = Locality {
-            region,
-            zone,
-            subzone,
+        let [region, zone, subzone] = locality.map(|text| self.text(text));
+        let site = Site {
+            node: self.text(node),
+            locality: Locality {
+                region,
+                zone,
+                subzone,
+            },
         };
-        self.localities.add(hash, Arc::new(locality))
+        self.sites.add(hash, Arc::new(site))
     }
 
-    fn profile(&mut self, parts: &WorkloadParts<'_>, own_name: Option<&str>) -> Arc<Profile> {
+    fn profile(&mut self, parts: &WorkloadParts<'_>) -> Arc<Profile> {
+        let named = parts.named();
         let mut hasher = self.keyed.build_hasher();
         parts.hash_profile(&mut hasher);
-        own_name.hash(&mut hasher);
+        named.hash(&mut hasher);
         let hash = hasher.finish();
-        let held = self.profiles.find(hash, |held| parts.make(held, own_name));
+        let held = self.profiles.find(hash, |held| parts.make(held, named));
         held.unwrap_or_else(|| {
-            let profile = self.new_profile(parts, own_name);
+            let profile = self.new_profile(parts, named);
             self.profiles.add(hash, Arc::new(profile))
         })
     }
 
     /// Profiles that differ have most of their texts in common still.
-    fn new_profile(&mut self, parts: &WorkloadParts<'_>, own_name: Option<&str>) -> Profile {
+    fn new_profile(
+        &mut self,
+        parts: &WorkloadParts<'_>,
+        (name_at, own_name): (Option<NonZeroU16>, Option<&str>),
+    ) -> Profile {
         let mut services = Vec::with_capacity(parts.services.len());
         for ((namespace, hostname), ports) in &parts.services {
             let name = NamespacedHostname {
@@ -113,6 +111,9 @@ impl Interner {
                 .map(|key| self.text(key))
                 .collect(),
             services: services.into_iter().collect(),
+            capacity: parts.capacity,
+            status: parts.status,
+            name_at,
             own_name: own_name.map(Into::into),
         }
     }

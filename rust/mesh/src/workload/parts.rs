@@ -4,6 +4,7 @@
 
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 
 use super::{
     ApplicationTunnel, GatewayAddress, HealthStatus, NetworkMode, PortMap, Profile, TunnelProtocol,
@@ -58,13 +59,15 @@ pub(crate) fn in_order<K: Ord + Copy, V>(entries: &mut Vec<(K, V)>) {
 }
 
 impl WorkloadParts<'_> {
-    /// Where in the uid the name begins, if uids end in it.
-    pub(super) fn name_at(&self) -> Option<usize> {
-        let at = self.uid.len().checked_sub(self.name.len())?;
-        self.uid.ends_with(self.name).then_some(at)
+    /// One more than where in the uid the name begins, if the uid ends in it and is not too long; else the name.
+    pub(super) fn named(&self) -> (Option<NonZeroU16>, Option<&str>) {
+        let at = self.uid.len().checked_sub(self.name.len());
+        let at = at.filter(|_| self.uid.ends_with(self.name));
+        let at = at.and_then(|at| NonZeroU16::new(u16::try_from(at + 1).ok()?));
+        (at, at.is_none().then_some(self.name))
     }
 
-    /// A hash of what makes the profile, but for a name of its own.
+    /// A hash of what makes the profile, but for the name.
     pub(super) fn hash_profile(&self, state: &mut impl Hasher) {
         for text in [
             self.namespace,
@@ -83,11 +86,15 @@ impl WorkloadParts<'_> {
         (self.protocol, self.network_mode, self.native_tunnel).hash(state);
         (&self.waypoint, &self.network_gateway).hash(state);
         (self.application_tunnel, &self.authorization_policies).hash(state);
-        self.services.hash(state);
+        (&self.services, self.capacity, self.status).hash(state);
     }
 
     /// Whether this is what the profile of these parts would be.
-    pub(super) fn make(&self, profile: &Profile, own_name: Option<&str>) -> bool {
+    pub(super) fn make(
+        &self,
+        profile: &Profile,
+        (at, own): (Option<NonZeroU16>, Option<&str>),
+    ) -> bool {
         // Taken apart, so that a field that is added is not forgotten here.
         let Profile {
             namespace,
@@ -108,7 +115,10 @@ impl WorkloadParts<'_> {
             cluster,
             authorization_policies,
             services,
-            own_name: profiles_own_name,
+            capacity,
+            status,
+            name_at,
+            own_name,
         } = profile;
         let policies = authorization_policies.iter().map(|key| &**key);
         **namespace == *self.namespace
@@ -129,7 +139,10 @@ impl WorkloadParts<'_> {
             && **cluster == *self.cluster
             && policies.eq(self.authorization_policies.iter().copied())
             && are(services, &self.services)
-            && profiles_own_name.as_deref() == own_name
+            && *capacity == self.capacity
+            && *status == self.status
+            && *name_at == at
+            && own_name.as_deref() == own
     }
 }
 

@@ -62,8 +62,7 @@ fn what_pods_have_in_common_is_there_once() {
     let [a, b] = ["Kubernetes//Pod/ns/a", "Kubernetes//Pod/ns/b"]
         .map(|uid| interner.workload((&spec(uid, uid.rsplit('/').next().unwrap())).into()));
     assert!(Arc::ptr_eq(&a.profile, &b.profile));
-    assert!(Arc::ptr_eq(&a.node.0, &b.node.0));
-    assert!(Arc::ptr_eq(&a.locality, &b.locality));
+    assert!(Arc::ptr_eq(&a.site, &b.site));
     let other = interner.workload(
         (&WorkloadSpec {
             canonical_revision: "v2".into(),
@@ -104,5 +103,5 @@ fn what_no_workload_has_any_more_is_given_back() {
 #[test]
 fn a_workload_is_small() {
     // With two counters in front and the uid's text a hundred thousand of these are most of what a mesh takes.
-    assert!(size_of::<Workload>() <= 72, "{}", size_of::<Workload>());
+    assert!(size_of::<Workload>() <= 56, "{}", size_of::<Workload>());
 }
