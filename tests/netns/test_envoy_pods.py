@@ -7,13 +7,14 @@ proxies are told by their environment.
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.interop import tools
 from tests.interop.envoy import Envoy, envoy_client, envoy_server
-from tests.interop.transfer import MIB, both_ways, random_bytes
+from tests.interop.transfer import MIB, both_ways, random_bytes, refusal
 from tests.netns.namespaces import Network
 from tests.netns.proxies import Town
 from tests.support.apps import Application, Heard, direct
@@ -203,13 +204,14 @@ def test_a_policy_of_ours_is_a_refusal_to_envoy(meeting: Meeting) -> None:
     try:
         node.access.wait_for("mesh applied", after=after)
         with meeting.envoy_makes_tunnels(target) as envoy:
-            with meeting.machine_of_envoy.call(direct, envoy.listener) as client:
-                assert client.recv(1) == b""
+            assert meeting.machine_of_envoy.call(refusal, envoy.listener).data == b""
             eventually(lambda: meeting.stat(envoy, REFUSED) == 1, "Envoy has heard the refusal")
-        line = node.access.wait_for(
-            "connection complete", src_identity=f"{ACCOUNTS}/envoy", after=after
+        node.access.wait_for(
+            "connection complete",
+            after=after,
+            src_identity=f"{ACCOUNTS}/envoy",
+            error=re.compile("explicitly denied by: default/no-envoy$"),
         )
-        assert line["error"].endswith("explicitly denied by: default/no-envoy")
     finally:
         meeting.mesh.policies.clear()
         meeting.mesh.write()
