@@ -20,5 +20,8 @@ def matcher() -> Seeds:
     recorded = b"".join(one(kind, value) for kind, value in resources() if kind == POLICY)
     for number, connection in enumerate(CONNECTIONS):
         yield f"recorded_{number}", (connection + recorded)[:4096]
-        yield f"all_{number}", (connection + b"".join(one(POLICY, v) for v in known.values()))[:4096]
+        yield (
+            f"all_{number}",
+            (connection + b"".join(one(POLICY, v) for v in known.values()))[:4096],
+        )
     yield "none", CONNECTIONS[0]
