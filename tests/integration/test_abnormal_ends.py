@@ -380,7 +380,7 @@ DENY_ALL = {
 REFUSALS = {
     "the application's port is closed": (5, "http status: 503"),
     "policy denies it": (2, "http status: 401"),
-    "the far node is down": (5, "io error: Connection refused (os error 111)"),
+    "the far node is down": (5, r"^io error: Connection refused \(os error 111\)$"),
     "nobody knows the name": (4, "nobody.default.svc.cluster.local"),
 }
 

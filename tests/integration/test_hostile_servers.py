@@ -104,8 +104,7 @@ async def test_a_server_that_says_nothing_holds_its_own_clients_for_the_deadline
 async def test_nobody_listening_is_refused_at_once(lab: Lab) -> None:
     took, line = await fails(lab, "reply 5, ECONNRESET")
     assert took < HELD
-    assert "refused" in line
-    assert f"{lab.peer}:15008" in line
+    assert line == "io error: Connection refused (os error 111)"
     await lab.assert_good_tunnels_pass()
 
 
