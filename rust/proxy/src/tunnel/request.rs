@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use hbone::{ErrorCode, ResponseHead};
+use hyper::StatusCode;
 use tokio::time::timeout;
 
 use super::first_flight::FirstFlight;
@@ -99,17 +100,20 @@ pub(super) fn lost(text: &str) -> Error {
 
 /// Texts as the access log of upstream has them: `http status: 401 Unauthorized`.
 pub(super) fn status(status: u16) -> Error {
-    let (phrase, reason) = match status {
-        400 => (" Bad Request", "refused_400"),
-        401 => (" Unauthorized", "refused_401"),
-        403 => (" Forbidden", "refused_403"),
-        404 => (" Not Found", "refused_404"),
-        500 => (" Internal Server Error", "refused_500"),
-        502 => (" Bad Gateway", "refused_502"),
-        503 => (" Service Unavailable", "refused_503"),
-        504 => (" Gateway Timeout", "refused_504"),
-        _ => ("", "refused"),
+    let reason = match status {
+        400 => "refused_400",
+        401 => "refused_401",
+        403 => "refused_403",
+        404 => "refused_404",
+        500 => "refused_500",
+        502 => "refused_502",
+        503 => "refused_503",
+        504 => "refused_504",
+        _ => "refused",
     };
-    let text = format!("http status: {status}{phrase}");
+    let text = match StatusCode::from_u16(status) {
+        Ok(named) => format!("http status: {named}"),
+        Err(_) => format!("http status: {status}"),
+    };
     Error::new(Stage::Connect, Side::Upstream, reason, text)
 }

@@ -58,7 +58,16 @@ fn every_failure_has_its_text_and_its_flag() {
             Flag::Connect,
             "http status: 503 Service Unavailable",
         ),
-        (request::status(299), Flag::Connect, "http status: 299"),
+        (
+            request::status(302),
+            Flag::Connect,
+            "http status: 302 Found",
+        ),
+        (
+            request::status(299),
+            Flag::Connect,
+            "http status: 299 <unknown status code>",
+        ),
         (
             request::lost("stream reset by peer: REFUSED_STREAM"),
             Flag::H2HandshakeFailure,
