@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from tests.support.nodes import Address
 
-pytestmark = [pytest.mark.root, pytest.mark.upstream, ALSO_CONTROL]
+pytestmark = [pytest.mark.root, pytest.mark.upstream, pytest.mark.timeout(60), ALSO_CONTROL]
 
 TUNNEL_PORT = 15088
 BIG = bytes(range(256)) * (10 * 1024 * 4)

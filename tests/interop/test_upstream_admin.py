@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from tests.interop.upstream import Proxy
 
-pytestmark = [pytest.mark.root, pytest.mark.upstream]
+# The first test waits for towns on both sides.
+pytestmark = [pytest.mark.root, pytest.mark.upstream, pytest.mark.timeout(120)]
 
 REQUESTS = [
     ("readiness", "GET", "/healthz/ready"),

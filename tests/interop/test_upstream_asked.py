@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from tests.interop.upstream import Town
     from tests.support.hbone_peer import Field
 
-pytestmark = [pytest.mark.root, pytest.mark.upstream]
+# The first test waits for towns on both sides.
+pytestmark = [pytest.mark.root, pytest.mark.upstream, pytest.mark.timeout(120)]
 
 Fields = list["Field"]
 WEB = "web.default.svc.cluster.local"

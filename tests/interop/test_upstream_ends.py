@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.interop.upstream import Proxy, Town
 
-pytestmark = [pytest.mark.root, pytest.mark.upstream, ALSO_CONTROL]
+pytestmark = [pytest.mark.root, pytest.mark.upstream, pytest.mark.timeout(60), ALSO_CONTROL]
 
 REFUSED = "io error: Connection refused (os error 111)"
 DRAINED = "connection closed due to connection drain"

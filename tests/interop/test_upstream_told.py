@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from tests.interop.upstream import Proxy
     from tests.support.nodes import Address
 
-pytestmark = [pytest.mark.root, pytest.mark.upstream, BOTH_WAYS]
+# The first test waits for towns on both sides.
+pytestmark = [pytest.mark.root, pytest.mark.upstream, pytest.mark.timeout(120), BOTH_WAYS]
 
 Line = list[tuple[str, object]]
 WEB = "web.default.svc.cluster.local"

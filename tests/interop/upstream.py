@@ -253,9 +253,16 @@ class Town:
 
     def peer(self, *uris: str) -> ssl.SSLContext:
         """TLS of a client with a certificate of the authority for these names."""
+        return self._leaf(uris).client_context(self.mesh.folder / f"peer-{next(self._peers)}")
+
+    def peer_as_server(self, *uris: str) -> ssl.SSLContext:
+        """The same for a server."""
+        return self._leaf(uris).server_context(self.mesh.folder / f"peer-{next(self._peers)}")
+
+    def _leaf(self, uris: tuple[str, ...]) -> Leaf:
         key = ec.generate_private_key(ec.SECP256R1())
         names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri) for uri in uris]
-        leaf = Leaf(
+        return Leaf(
             chain=self._ca.server.authority.sign(key.public_key(), names).encode(),
             key=key.private_bytes(
                 serialization.Encoding.PEM,
@@ -263,7 +270,6 @@ class Town:
                 serialization.NoEncryption(),
             ),
         )
-        return leaf.client_context(self.mesh.folder / f"peer-{next(self._peers)}")
 
     def outside(self, port: int) -> Application:
         """A server on the machine without a proxy."""
