@@ -7,6 +7,7 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
+use std::future::pending;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -21,7 +22,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::system_conf::parse_resolv_conf;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_local;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// What a resolver is told.
 #[derive(Clone, Debug)]
@@ -54,7 +55,8 @@ type Outcome = Option<Result<Vec<IpAddr>, ResolveError>>;
 /// A worker's resolver.
 pub(crate) struct Resolver {
     settings: Settings,
-    system: OnceCell<Result<TokioResolver, ResolveError>>,
+    /// Only once it could be made: a configuration that is not there yet may come.
+    system: OnceCell<TokioResolver>,
     /// By name.
     asking: RefCell<HashMap<Rc<str>, watch::Receiver<Outcome>>>,
     places: Semaphore,
@@ -113,14 +115,41 @@ impl Resolver {
         let Ok(_place) = self.places.acquire().await else {
             unreachable!("it is never closed");
         };
-        let system = self.system.get_or_init(|| build(&self.settings));
-        let system = system.as_ref().map_err(Clone::clone)?;
-        match system.lookup_ip(hostname).await {
+        let system = self.system()?;
+        let found = tokio::select! {
+            biased;
+            found = system.lookup_ip(hostname) => found,
+            alone = ipv4_alone(system, hostname), if self.settings.ipv6 => return Ok(alone),
+        };
+        match found {
             Ok(found) => Ok(found.iter().map(|ip| ip.to_canonical()).collect()),
             Err(error) if error.is_no_records_found() && !error.is_nx_domain() => Ok(Vec::new()),
             Err(error) => Err(failed(hostname, &error.to_string())),
         }
     }
+
+    fn system(&self) -> Result<&TokioResolver, ResolveError> {
+        if let Some(system) = self.system.get() {
+            return Ok(system);
+        }
+        let system = build(&self.settings)?;
+        Ok(self.system.get_or_init(|| system))
+    }
+}
+
+/// Addresses of IPv4, once those of IPv6 are late: hickory gives neither before it has given up on both, and there are
+/// servers that never answer a question for AAAA (RFC 4074 §4.1). Never ready if there are none: then the others count.
+async fn ipv4_alone(system: &TokioResolver, hostname: &str) -> Vec<IpAddr> {
+    sleep(FAMILY).await;
+    // In the cache by now, if there was an answer.
+    if let Ok(found) = system.ipv4_lookup(hostname).await {
+        let addresses = found.answers().iter().filter_map(|it| it.data.ip_addr());
+        let addresses: Vec<_> = addresses.collect();
+        if !addresses.is_empty() {
+            return addresses;
+        }
+    }
+    pending().await
 }
 
 fn build(settings: &Settings) -> Result<TokioResolver, ResolveError> {
@@ -178,7 +207,10 @@ fn failed(hostname: &str, why: &str) -> ResolveError {
 
 /// Answers that are kept (spec/dataplane.md §10.8).
 const CACHE: u64 = 4096;
-/// Names asked for at once: each has two sockets and what a server sends, and a server that is silent keeps them for
+/// How long one family is waited for when the other has answered; RFC 8305 §3 has a sixth of it, for those who can wait
+/// no longer.
+const FAMILY: Duration = Duration::from_millis(300);
+/// Names asked for at once: each has three sockets at most and what a server sends, and a server that is silent keeps them for
 /// seconds.
 const AT_ONCE: usize = 64;
 

@@ -124,6 +124,25 @@ fn without_ipv6_only_addresses_of_ipv4_are_asked_for() {
 }
 
 #[test]
+fn a_server_that_is_silent_about_ipv6_costs_no_address_of_ipv4() {
+    fn silent(_: &str, kind: RecordType) -> Option<Reply> {
+        (kind == RecordType::A).then_some(Reply::Data(RData::A(A(V4)), 60))
+    }
+    play(async {
+        let server = server(silent).await;
+        let resolver = resolver(|settings| {
+            settings.servers = vec![server.address];
+            // Less than hickory takes to give up.
+            settings.deadline = Duration::from_secs(3);
+        });
+        for _ in 0..2 {
+            let found = resolver.resolve("db.example.com.").await;
+            assert_eq!(found, Ok(vec![IpAddr::from(V4)]));
+        }
+    });
+}
+
+#[test]
 fn those_who_ask_at_once_ask_once() {
     play(async {
         let server = server(both).await;
@@ -260,5 +279,20 @@ fn a_system_without_name_servers_is_named() {
                 "{error}"
             );
         }
+    });
+}
+
+#[test]
+fn a_configuration_that_comes_later_is_used() {
+    play(async {
+        let file = File::new("late", "");
+        fs::remove_file(&file.0).unwrap();
+        let resolver = resolver(|settings| settings.config.clone_from(&file.0));
+        let error = resolver.resolve("localhost.").await.unwrap_err();
+        assert!(matches!(error, ResolveError::Config(_)), "{error}");
+        fs::write(&file.0, "nameserver 192.0.2.1\n").unwrap();
+        // Asks no server (RFC 6761 §6.3).
+        let found = resolver.resolve("localhost.").await.unwrap();
+        assert!(found.contains(&IpAddr::from(Ipv4Addr::LOCALHOST)));
     });
 }
