@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use hbone::headers::{Forwarded, TraceParent};
+use hbone::headers::{Forwarded, TraceParent, X_FORWARDED_NETWORK};
 use hbone::{Fields, RequestHead};
 use mesh::identity::Identity;
 use mesh::route::{Route, Target};
@@ -102,7 +102,7 @@ impl Connection {
                     source,
                     peer: *peer,
                     expected,
-                    head: self.request(authority, introduction, service.as_ref(), None),
+                    head: self.request(authority, introduction, service.as_ref()),
                 };
                 let certificate = self.worker.certificate(&source.identity()).await?;
                 let stream = self.tunnel(&call, &certificate, &first).await?;
@@ -137,12 +137,13 @@ impl Connection {
             unreachable!("only called for a route through a gateway");
         };
         let worker = &self.worker;
-        let request = |network| self.request(authority, introduction, Some(service), network);
+        let outer = self.request(authority, introduction, Some(service));
+        let inner = sent_on(&outer, &worker.shared.settings.network);
         let call = Call {
             source,
             peer: *peer,
             expected,
-            head: request(None),
+            head: outer,
         };
         let certificate = worker.certificate(&source.identity()).await?;
         // The application's first bytes are for who is behind, not for the gateway.
@@ -152,7 +153,7 @@ impl Connection {
             outer,
             gateway: *peer,
             session: Session::client(certificate.client(inner_expected)),
-            head: request(Some(&worker.shared.settings.network)),
+            head: inner,
         };
         let deadline = worker.shared.settings.deadlines.connect;
         worker.dialer.nest(behind, deadline, first).await
@@ -179,13 +180,11 @@ impl Connection {
             .await
     }
 
-    /// With `network`, it says where it comes from: only behind a gateway (§6.5).
     fn request(
         &self,
         authority: &Target,
         introduction: &str,
         service: Option<&Arc<Service>>,
-        network: Option<&str>,
     ) -> RequestHead {
         let random = &self.worker.random;
         let host = service.map(|service| &*service.hostname);
@@ -193,13 +192,10 @@ impl Connection {
             trace: u128::from(random.next()) << 64 | u128::from(random.next()),
             parent: random.next(),
         };
-        let mut fields = Fields::default()
+        let fields = Fields::default()
             .with("baggage", introduction)
             .with("forwarded", Forwarded::encode(self.client, host))
             .with("traceparent", trace.encode());
-        if let Some(network) = network {
-            fields.push("x-forwarded-network", network);
-        }
         RequestHead::connect(authority.to_string(), fields)
     }
 
@@ -242,3 +238,13 @@ impl Connection {
         }
     }
 }
+
+/// What whoever is behind a gateway is asked: the same, under the same trace, and from which network (§2.4, §6.5).
+fn sent_on(outer: &RequestHead, network: &str) -> RequestHead {
+    let mut inner = outer.clone();
+    inner.fields.push(X_FORWARDED_NETWORK, network);
+    inner
+}
+
+#[cfg(test)]
+mod tests;
