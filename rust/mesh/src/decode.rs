@@ -75,6 +75,10 @@ impl fmt::Display for Rejection {
 
 /// A resource that was read; a workload as a `W`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, on the stack; a box would be an allocation for each service"
+)]
 pub(crate) enum Decoded<W> {
     Authorization(Authorization),
     Service(Service),

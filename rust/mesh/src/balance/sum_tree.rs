@@ -76,7 +76,7 @@ impl Entry for u32 {
     fn sums_of(entries: &[Self]) -> Sums {
         Sums {
             weight: entries.len() as u64,
-            count: u32::try_from(entries.len()).expect("a leaf is small"),
+            count: Self::try_from(entries.len()).expect("a leaf is small"),
             idle: 0,
         }
     }
