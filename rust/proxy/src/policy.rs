@@ -38,19 +38,24 @@ pub(crate) fn permit(
 }
 
 fn write_down(log: &Logger, metrics: &Metrics, level: Level, decision: &Decision) {
+    let wanted = log.enabled(level, TARGET);
     for note in &decision.notes {
-        let text = note.to_string();
         match note {
             Note::UnknownPolicy(key) => {
+                let text = note.to_string();
                 // Skipped is not enforced: it may be a moment's matter at the start, and it may be a hole.
                 metrics.unknown_policy();
                 let policy = [("policy", Some(&**key).into())];
                 log.repeating(Level::Warn, "unknown_policy", TARGET, &text, &policy);
             }
-            _ => log.log(level, TARGET, &text, &[("policy", note.policy().into())]),
+            _ if wanted => {
+                let policy = [("policy", note.policy().into())];
+                log.log(level, TARGET, &note.to_string(), &policy);
+            }
+            _ => {}
         }
     }
-    if log.enabled(level, TARGET) {
+    if wanted {
         let (text, policy) = verdict(decision);
         log.log(level, TARGET, text, &[("policy", policy.into())]);
     }
