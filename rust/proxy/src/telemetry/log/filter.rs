@@ -15,6 +15,9 @@ pub struct Filter {
     default: Threshold,
 }
 
+/// Every line looks at them one by one, and directives add up from request to request: more is no filter but a leak.
+const MAX_TARGETS: usize = 256;
+
 /// `None` is `off`.
 type Threshold = Option<Level>;
 
@@ -33,6 +36,9 @@ impl Filter {
         let mut filter = self.clone();
         for directive in directives.split(',') {
             filter.add(directive.trim())?;
+        }
+        if filter.targets.len() > MAX_TARGETS {
+            return Err(FilterError(format!("more than {MAX_TARGETS} targets")));
         }
         // Upstream's order also among those of one length: the last of the alphabet first.
         filter

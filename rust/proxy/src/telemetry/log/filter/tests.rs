@@ -108,3 +108,14 @@ fn a_log_starts_with_upstreams_prefix() {
     }
     assert!(Filter::startup("bogus").is_err());
 }
+
+#[test]
+fn directives_that_add_up_to_more_targets_than_a_filter_may_have_change_nothing() {
+    let mut filter = Filter::default();
+    for number in 0..MAX_TARGETS {
+        filter = filter.with(&format!("t{number}=debug")).unwrap();
+    }
+    let refused = filter.with("one_more=debug").unwrap_err();
+    assert!(refused.to_string().contains("256"), "{refused}");
+    assert!(filter.with("t0=off,warn").is_ok());
+}
