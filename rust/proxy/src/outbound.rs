@@ -182,6 +182,10 @@ impl Connection {
         worker.refuse_self_call(target)?;
         let source = worker.local_workload().await?;
         let route = self.route(&source, target).await?;
+        // Where a route or a name leads may be a port of ours too. A tunnel is another matter: a node may be its own peer.
+        if let Route::Passthrough { destination, .. } = &route {
+            worker.refuse_self_call(&Target::Address(*destination))?;
+        }
         if let Some(dialled) = Dialled::of(&source.uid, self.client, target, &route) {
             self.registration.describe(dialled);
         }
