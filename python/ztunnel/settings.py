@@ -129,6 +129,8 @@ class NodeSettings:
     """Deliver to applications that take PROXY headers on the loopback address."""
     authz_info_logging: bool = False
     """Tell what policies say of each connection at INFO, not at DEBUG."""
+    operator_tunnels: bool = False
+    """Let tunnels lead to the ports for metrics and readiness."""
     ipv6: bool = True
     """Whether names may be resolved to IPv6 addresses."""
     pool: tuple[tuple[str, Json], ...] = ()
@@ -168,6 +170,7 @@ class NodeSettings:
             "responseBaggage": self.response_baggage,
             "localhostAppTunnel": self.localhost_app_tunnel,
             "authzInfoLogging": self.authz_info_logging,
+            "operatorTunnels": self.operator_tunnels,
             "ipv6": self.ipv6,
             "accessLog": {
                 "format": self.access_log.format,
@@ -218,6 +221,7 @@ def read_node(node: Node, report: Report, *, base: Path) -> NodeSettings | None:
             ("responseBaggage", "response_baggage"),
             ("localhostAppTunnel", "localhost_app_tunnel"),
             ("authzInfoLogging", "authz_info_logging"),
+            ("operatorTunnels", "operator_tunnels"),
             ("ipv6", "ipv6"),
         )
         if key in value
@@ -381,6 +385,7 @@ _NODE = struct(
     Field("responseBaggage", boolean),
     Field("localhostAppTunnel", boolean),
     Field("authzInfoLogging", boolean),
+    Field("operatorTunnels", boolean),
     Field("ipv6", boolean),
     Field("pool", struct(Field("maxStreams", _count), Field("idle", _duration(1.0, 86400.0)))),
     Field("deadlines", struct(*(Field(name, _deadline) for name in _DEADLINES))),

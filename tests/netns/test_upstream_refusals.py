@@ -101,8 +101,7 @@ PORTS = (15001, 15006, 15008, 15080, 15000, 15020, 15021)
 # As upstream writes them: C, connecting fails; R, it connects and the request dies; H, an HTTP server says 400. A
 # dedicated proxy is in the pod, so a pod's own ports for operators are there too, and SOCKS5 is not asked for.
 MALICIOUS = {
-    # Upstream's tunnels lead to metrics and readiness, ours do not (spec/reliability.md T21).
-    "captured, another pod": "RRRRRRR",
+    "captured, another pod": "RRRRRHH",
     "captured, own address": "RRRCCHH",
     "captured, 127.0.0.1": "RRRCHHH",
     "uncaptured, a pod": "RRRRRHH",

@@ -54,6 +54,7 @@ def test_the_least_that_a_node_must_be_told_has_defaults_for_the_rest() -> None:
         "responseBaggage": True,
         "localhostAppTunnel": True,
         "authzInfoLogging": False,
+        "operatorTunnels": False,
         "ipv6": True,
         "accessLog": {"format": "plain", "path": None},
         "logLevel": "info",
@@ -76,6 +77,7 @@ splice: false
 firstFlight: false
 responseBaggage: false
 localhostAppTunnel: false
+operatorTunnels: true
 ipv6: false
 ca: {directory: /ca, leafLifetime: 20s, trustDomain: a.b}
 accessLog: {format: json, path: logs/access}
@@ -102,6 +104,7 @@ resolver: {config: resolv.conf, servers: ["127.0.0.1:5353"]}
     assert native["firstFlight"] is False
     assert native["responseBaggage"] is False
     assert native["localhostAppTunnel"] is False
+    assert native["operatorTunnels"] is True
     assert native["ipv6"] is False
     assert native["accessLog"] == {"format": "json", "path": "/etc/mesh/logs/access"}
     assert native["logLevel"] == "debug"

@@ -111,6 +111,8 @@ def _node(config: Config, workload: WorkloadInfo, ca: CaSettings | IstioCaSettin
         drain=config.drain,
         authz_info_logging=config.info_decisions,
         response_baggage=config.baggage,
+        # As upstream: its list of forbidden ports has those of traffic only.
+        operator_tunnels=True,
         localhost_app_tunnel=config.app_tunnel_on_loopback,
         ipv6=config.ports.ipv6,
     )

@@ -152,7 +152,10 @@ impl DataPlane {
             let mut opened = Opened::open(&self.shared.settings)?;
             threads.bound = opened.bound.clone();
             // Set once: only the first start comes here.
-            let _ = self.shared.own.set(opened.own_addresses(operators));
+            let _ = self
+                .shared
+                .own
+                .set(opened.own_addresses(operators, self.shared.settings.operator_tunnels));
             let listening = std::mem::take(&mut opened.listening);
             threads.start(&self.shared, opened, &self.inquiries)?;
             self.tell_started(&listening);
@@ -499,11 +502,14 @@ impl Opened {
         Ok(opened)
     }
 
-    fn own_addresses(&self, operators: &[SocketAddr]) -> OwnAddresses {
+    /// `operator_tunnels`: peers may ask for metrics and readiness through a tunnel, as upstream lets them.
+    fn own_addresses(&self, operators: &[SocketAddr], operator_tunnels: bool) -> OwnAddresses {
         let (mut traffic, mut operators) = (Vec::new(), operators.to_vec());
         for (name, address) in &self.bound {
             if [METRICS, READINESS].contains(&name.as_str()) {
-                operators.push(*address);
+                if !operator_tunnels {
+                    operators.push(*address);
+                }
             } else {
                 traffic.push(*address);
             }

@@ -77,6 +77,10 @@ pub struct Settings {
     /// Who resolves the names of workloads that have no address.
     #[serde(default)]
     pub resolver: Resolver,
+    /// Let tunnels lead to our ports for metrics and readiness, as upstream does: a scraper of the mesh needs it. Off,
+    /// they are ours alone (spec/reliability.md T21).
+    #[serde(default)]
+    pub operator_tunnels: bool,
     /// Whether names may be resolved to IPv6 addresses.
     #[serde(default = "yes")]
     pub ipv6: bool,

@@ -87,6 +87,7 @@ def test_the_least_that_a_proxy_must_be_told_has_upstreams_defaults_for_the_rest
         "responseBaggage": True,
         "localhostAppTunnel": True,
         "authzInfoLogging": False,
+        "operatorTunnels": True,
         "ipv6": True,
         "pool": {"maxStreams": 100, "idle": 300.0},
         "http2": {
