@@ -75,9 +75,12 @@ def endpoint(config: Config, token: Token) -> Endpoint | None:
 def token(variables: Variables) -> Token:
     """A file, which is read for each request, or the token itself."""
     text = variables.read(table.AUTH_TOKEN)
-    path = Path(table.DEFAULT_TOKEN if text is None else text)
-    if _exists(path):
-        return TokenFile(path)
+    where = table.DEFAULT_TOKEN if text is None else text
+    if _is_file(where):
+        return TokenFile(Path(where))
+    if text == "":
+        reason = f"must be a file or the token itself; unset is {table.DEFAULT_TOKEN}"
+        variables.mistake(table.AUTH_TOKEN.name, reason)
     return None if text is None else TokenText(text)
 
 
@@ -93,9 +96,9 @@ def _roots(variables: Variables, variable: Variable[str | None], *, needed: bool
         return SystemRoots()
     if text is not None and "-----BEGIN" in text:
         return RootText(text)
-    path = Path(table.DEFAULT_ROOTS if text is None else text)
-    if _exists(path):
-        return RootFile(path)
+    where = table.DEFAULT_ROOTS if text is None else text
+    if _is_file(where):
+        return RootFile(Path(where))
     if needed and text is None:
         reason = (
             f"there is no {table.DEFAULT_ROOTS}; must be a file of certificates, PEM, or SYSTEM"
@@ -124,10 +127,13 @@ def _headers(variables: Variables, prefix: str) -> Headers:
     return tuple(found)
 
 
-def _exists(path: Path) -> bool:
-    """Whether something is there; a text that can be no path (a token is longer than one may be) is not."""
+def _is_file(text: str) -> bool:
+    """Whether something to read is there; a text that can be no path (a token is longer than one may be) is not.
+
+    Nor is the empty text, which `Path` takes for the current directory.
+    """
     try:
-        return path.exists()
+        return bool(text) and Path(text).exists() and not Path(text).is_dir()
     except (OSError, ValueError):
         return False
 

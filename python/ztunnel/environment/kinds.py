@@ -90,10 +90,14 @@ def _address(text: str) -> ServerAddress | None:
     """Host and port, with `https://` before them or nothing; the empty text is no server at all."""
     if not text:
         return None
-    parts = urlsplit(text if "://" in text else f"https://{text}")
+    try:
+        parts = urlsplit(text if "://" in text else f"https://{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        # In its own words the library neither says what is allowed nor keeps a password to itself.
+        raise ValueError(f"must be {ADDRESS.allowed}") from None
     if parts.scheme != "https":
         raise ValueError("TLS is required: must begin with https:// or with the host")
-    host, port = parts.hostname, parts.port  # which raises ValueError for a port that is none
     if not host or parts.username is not None or any(c.isspace() for c in host):
         raise ValueError(f"must be {ADDRESS.allowed}")
     return ServerAddress(host=host, port=port if port is not None else 443, authority=parts.netloc)

@@ -109,7 +109,7 @@ def shown(name: str, text: str) -> str:
     """A value as messages show it: on one line, not too long, and not at all if it may be a secret."""
     if is_secret(name):
         return REDACTED
-    text = _USER.sub("//...@", text)
+    text = _USER.sub("...@", text[:MAX_LOOKED_AT])
     cut = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
     return _one_line(cut)
 
@@ -134,5 +134,8 @@ def _is_utf8(text: str) -> bool:
 SECRET_PREFIXES = ("XDS_HEADER_", "CA_HEADER_")
 REDACTED = "<redacted>"
 MAX_SHOWN = 120
-# `https://user:password@host`, which is refused, and should not stand in a log for it.
-_USER = re.compile(r"//[^/\s]*@")
+# `user:password@host`, with or without `https://` before it and whatever it stands in: it is refused, and should not
+# stand in a log for it.
+_USER = re.compile(r"[^/\s'\"@:]+:[^/\s@]*@|(?<=//)[^/\s]*@")
+# The expression is quadratic in what it looks at.
+MAX_LOOKED_AT = 4096

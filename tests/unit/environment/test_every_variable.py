@@ -99,8 +99,7 @@ def test_the_empty_text_is_set(variable: Variable[Any]) -> None:
     found = mistakes({variable.name: ""})
     fatal = variable.kind not in TAKE_EMPTY and variable.name != "COMPLIANCE_POLICY"
     # Of those that take it, some need more than nothing.
-    fatal = fatal or variable.name in ("CA_ADDRESS", "LOCAL_XDS_PATH")
-    # The empty path of a file of roots is the current directory, which is there.
+    fatal = fatal or variable.name in ("CA_ADDRESS", "CA_ROOT_CA", "LOCAL_XDS_PATH")
     assert len(found) == fatal, found
 
 
@@ -125,10 +124,33 @@ def test_what_may_be_a_secret_is_never_shown(name: str) -> None:
     assert f"invalid env var {name}=<redacted> (is wrong)" in variables.mistakes
 
 
-def test_a_password_in_an_address_is_never_shown() -> None:
-    (mistake,) = mistakes({"XDS_ADDRESS": "https://me:xyzzy@istiod:15012"})
-    assert mistake.startswith("invalid env var XDS_ADDRESS=https://...@istiod:15012 (must be")
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://me:xyzzy@istiod:15012", "https://...@istiod:15012"),
+        ("me:xyzzy@istiod:15012", "...@istiod:15012"),
+        ("https://me:xyzzy@istiod:port", "https://...@istiod:port"),
+        ("me:xyzzy@[istiod", "...@[istiod"),
+    ],
+)
+def test_a_password_in_an_address_is_never_shown(text: str, expected: str) -> None:
+    (mistake,) = mistakes({"XDS_ADDRESS": text})
+    assert mistake.startswith(f"invalid env var XDS_ADDRESS={expected} (must be")
+    assert "xyzzy" not in "".join(
+        mistakes({"PROXY_CONFIG": f"{{discoveryAddress: '{text}', concurrency: x}}"})
+    )
+
+
+def test_what_is_no_password_is_shown() -> None:
     assert shown("X", "a//b c@d") == "a//b c@d"
+
+
+@pytest.mark.parametrize("text", ["host:port", "host:99999", "https://[host", "h\u2100st:1"])
+def test_an_address_that_cannot_be_read_is_answered_in_our_words(text: str) -> None:
+    (mistake,) = mistakes({"CA_ADDRESS": text})
+    assert mistake == (
+        f"invalid env var CA_ADDRESS={text} (must be an address such as istiod.istio-system.svc:15012)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -244,12 +244,28 @@ def test_a_token_is_a_file_or_a_text(tmp_path: Path, monkeypatch: pytest.MonkeyP
     file.write_text("secret")
     assert endpoint(AUTH_TOKEN=str(file)).token == TokenFile(file)
     assert endpoint(AUTH_TOKEN="a" * 5000).token == TokenText("a" * 5000)
+    assert endpoint(AUTH_TOKEN=str(tmp_path)).token == TokenText(str(tmp_path))
     assert "secret" not in repr(endpoint(AUTH_TOKEN="secret"))
     assert endpoint().token is None
     default = tmp_path / "var/run/secrets/tokens/istio-token"
     default.parent.mkdir(parents=True)
     default.write_text("secret")
     assert endpoint().token == TokenFile(Path("var/run/secrets/tokens/istio-token"))
+
+
+@pytest.mark.parametrize(
+    ("variable", "reason"),
+    [
+        ("AUTH_TOKEN", "must be a file or the token itself; unset is "),
+        ("CA_ROOT_CA", "no such file, and neither certificates in PEM nor SYSTEM"),
+    ],
+)
+def test_the_empty_text_is_not_taken_for_the_current_directory(variable: str, reason: str) -> None:
+    with pytest.raises(EnvironmentUnusable) as caught:
+        endpoint(**{variable: ""})
+    (line,) = caught.value.lines()
+    assert f"invalid env var {variable}=" in line
+    assert reason in line
 
 
 def test_what_else_the_authority_is_told_and_may_be_called() -> None:
