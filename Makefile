@@ -131,6 +131,8 @@ lint: $(STAMPS)/built $(STAMPS)/group-test $(STAMPS)/group-lint ## every check t
 	set -x
 	cargo fmt --all --check
 	[ ! -f $(FUZZ_DIR)/Cargo.toml ] || cargo fmt --manifest-path $(FUZZ_DIR)/Cargo.toml --check
+	[ ! -f $(FUZZ_DIR)/Cargo.toml ] || \
+	    cargo metadata --manifest-path $(FUZZ_DIR)/Cargo.toml --locked --format-version 1 >/dev/null # its lock file is ours to keep
 	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 	cargo deny --locked --log-level warn check --hide-inclusion-graph bans licenses sources
 	$(BIN)/ruff check .
