@@ -3,6 +3,8 @@
 //! `cargo run --release -p micro --example mesh_size [WORKLOADS[/BATCH]…]`. Each size is taken in by a process of its own, so that
 //! no other's free memory is counted. Resources come in batches and are dropped once applied: what is left is the store.
 
+#![expect(clippy::print_stdout, reason = "a benchmark reports to whoever ran it")]
+
 use std::alloc::System;
 use std::time::Duration;
 

@@ -4,6 +4,8 @@
 //! changes take turns; a reader that finds a torn view ends the program. With fewer processors than threads the 99th of
 //! a hundred is a look that was interrupted, or is not, by luck: look at the ratio's median over the rounds.
 
+#![expect(clippy::print_stdout, reason = "a benchmark reports to whoever ran it")]
+
 use std::time::Duration;
 
 use micro::readers::{Findings, run};

@@ -1,7 +1,6 @@
 use super::*;
 
 #[test]
-#[expect(clippy::redundant_clone, reason = "the copy is what is tested")]
 fn copies_of_a_key_hash_alike_and_other_keys_do_not() {
     let key = Keyed::default();
     let copy = key.clone();
