@@ -14,14 +14,12 @@ supervises them, drains on SIGTERM, SIGINT or `POST /quitquitquit`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import signal
-import threading
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ztunnel.admin.server import AdminServer
 from ztunnel.clock import Clock, SystemClock
@@ -31,7 +29,7 @@ from ztunnel.identity.manager import CertificateManager
 from ztunnel.identity.schedule import Priority
 from ztunnel.local.source import LocalSource
 from ztunnel.settings import IstioCaSettings
-from ztunnel.tasks import FailurePolicy, Tasks
+from ztunnel.tasks import FailurePolicy, Tasks, detached
 from ztunnel.telemetry.filter import Filter
 from ztunnel.telemetry.log import use
 from ztunnel.version import build_info
@@ -143,8 +141,9 @@ class Node:
         """Serves until it is told to end, then drains; gives the exit code."""
         manager, admin = self._manager, None
         try:
-            self._source.start()
+            # First: what comes while a large mesh is read is heard after it.
             self._listen_to_signals()
+            self._source.start()
             admin = AdminServer(self._settings.listen.admin, self._routes)
             bound = self._data_plane.start(admin.addresses)
             if admin.addresses:
@@ -208,22 +207,27 @@ class Node:
         """Lets connections end by themselves for a while. A second SIGINT ends the wait."""
         seconds = self._settings.drain
         log.info("draining", extra=fields(seconds=seconds))
-        loop = asyncio.get_running_loop()
-        drained: asyncio.Future[bool] = loop.create_future()
-        # Not `to_thread`: its threads are joined at exit, and this one may have to be left behind.
-        arguments = (self._data_plane, seconds, loop, drained)
-        threading.Thread(target=_drain_in_thread, args=arguments, name="drain", daemon=True).start()
         async with asyncio.TaskGroup() as group:
+            drained = group.create_task(self._drained(seconds))
             impatience = group.create_task(self._at_once.wait())
-            either: list[asyncio.Future[Any]] = [drained, impatience]
+            either: list[asyncio.Task[bool]] = [drained, impatience]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             impatience.cancel()
-        if not drained.done():
+            ended = drained.done()
+            drained.cancel()
+        if not ended:
             log.warning("ended at once by a second signal")
         elif drained.result():
             log.info("drained")
         else:
             log.warning("connections were cut at the deadline", extra=fields(seconds=seconds))
+
+    async def _drained(self, seconds: float) -> bool:
+        try:
+            return await detached("drain", lambda: self._data_plane.drain(seconds))
+        except Exception:
+            log.exception("draining failed")
+            return False
 
     def _routes(self) -> Respond:
         """What the admin port answers; asked for when somebody asks it."""
@@ -278,24 +282,3 @@ class LogFilter:
         shown = self._data_plane.change_log_filter(reset, directives)
         use(Filter.parse(shown))
         return shown
-
-
-def _drain_in_thread(
-    data_plane: DataPlane,
-    deadline: float,
-    loop: asyncio.AbstractEventLoop,
-    done: asyncio.Future[bool],
-) -> None:
-    try:
-        outcome = data_plane.drain(deadline)
-    except Exception:
-        log.exception("draining failed")
-        outcome = False
-
-    def tell() -> None:
-        if not done.done():
-            done.set_result(outcome)
-
-    # The loop is closed if a second signal ended the program meanwhile.
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(tell)

@@ -8,9 +8,11 @@ traffic still flows). Nobody else in the package calls `create_task`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import threading
 from enum import Enum
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from ztunnel.fields import fields
 
@@ -22,11 +24,44 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 # One second is long enough not to fill the log, 30 s short enough for a person who waits.
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
 # A run of this length counts as recovered: the pause starts from the first again.
 RECOVERED_AFTER = 60.0
+
+
+async def detached(name: str, call: Callable[[], T]) -> T:
+    """What a call that blocks gives or raises, from a thread of its own that nobody waits for once its waiter is gone.
+
+    Not `to_thread`, nor the loop's executor: their threads are joined when the loop ends, and a call that hangs, such
+    as a name that no server answers for, would hold the end of the whole program.
+    """
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[T] = loop.create_future()
+
+    def tell(result: T | None, error: BaseException | None) -> None:
+        if outcome.done():
+            return
+        if error is not None:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result, failure = None, None
+        try:
+            result = call()
+        except BaseException as error:
+            failure = error
+        # The loop is closed if the program has ended meanwhile.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(tell, result, failure)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return await outcome
 
 
 class FailurePolicy(Enum):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import threading
 
 import pytest
 
-from ztunnel.tasks import FailurePolicy, Tasks
+from ztunnel.tasks import FailurePolicy, Tasks, detached
 from ztunnel.testing import ManualClock
 
 
@@ -88,3 +89,25 @@ async def test_a_long_good_run_makes_the_next_pause_short_again() -> None:
         await clock.advance(200)
     gaps = [after - before for before, after in itertools.pairwise(starts)]
     assert gaps[:5] == [1, 2, 4, 8, 101]
+
+
+@pytest.mark.asyncio
+async def test_a_detached_call_gives_its_result_or_raises_its_error() -> None:
+    assert await detached("call", lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        await detached("call", lambda: 1 // 0)
+
+
+def test_a_detached_call_that_hangs_does_not_hold_the_end_of_the_program() -> None:
+    hangs = threading.Event()
+
+    async def main() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await detached("call", hangs.wait)
+
+    try:
+        # The test's own deadline would end it, were the thread joined.
+        asyncio.run(main())
+    finally:
+        hangs.set()

@@ -8,6 +8,7 @@ this file pays for it, so import it late.
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from grpclib.encoding.base import CodecBase
 
 from ztunnel.errors import CaUnavailable
 from ztunnel.spelling import is_address
+from ztunnel.tasks import detached
 from ztunnel.wire.tls import client_context
 
 if TYPE_CHECKING:
@@ -94,8 +96,8 @@ async def _resolve(host: str, port: int) -> list[tuple[int, Any]]:
         # Asks nobody, so it needs no thread.
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     else:
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        ask = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await detached("resolve", ask)
     return [(family, address) for family, _, _, _, address in found]
 
 
