@@ -18,13 +18,18 @@ pub struct Keepalive {
     pub user_timeout: bool,
 }
 
+/// What Linux takes (MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL, MAX_TCP_KEEPCNT); one value beyond it, and the kernel would
+/// refuse it and with it the probes that were asked for.
+const MAX_WAIT: Duration = Duration::from_secs(32_767);
+const MAX_PROBES: u32 = 127;
+
 impl Keepalive {
     /// Best effort: an old kernel or a limited namespace must not cost the connection.
     pub(super) fn apply(&self, socket: &Socket) {
         let probes = TcpKeepalive::new()
-            .with_time(self.time)
-            .with_interval(self.interval)
-            .with_retries(self.retries);
+            .with_time(self.time.min(MAX_WAIT))
+            .with_interval(self.interval.min(MAX_WAIT))
+            .with_retries(self.retries.min(MAX_PROBES));
         let _ = socket.set_tcp_keepalive(&probes);
         if self.user_timeout {
             let _ = socket.set_tcp_user_timeout(Some(self.give_up_after()));

@@ -79,3 +79,21 @@ fn the_user_timeout_is_the_whole_time_of_probing() {
         Duration::from_secs(1800)
     );
 }
+
+#[test]
+fn a_wish_for_longer_than_the_kernel_takes_gets_the_longest_that_it_takes() {
+    let (_listener, _client, server) = accepted(AcceptedOptions {
+        keepalive: Some(Keepalive {
+            time: Duration::from_secs(12 * 3600),
+            interval: Duration::from_secs(12 * 3600),
+            retries: 1000,
+            user_timeout: false,
+        }),
+        abort_on_close: false,
+    });
+    let server = SockRef::from(&server);
+    assert!(server.keepalive().unwrap());
+    assert_eq!(server.tcp_keepalive_time().unwrap(), MAX_WAIT);
+    assert_eq!(server.tcp_keepalive_interval().unwrap(), MAX_WAIT);
+    assert_eq!(server.tcp_keepalive_retries().unwrap(), MAX_PROBES);
+}
