@@ -1,4 +1,4 @@
-//! What a mesh of a given size takes: seconds to take it in, bytes to keep it (row X1 of the plan).
+//! What a mesh of a given size takes: seconds to take it in, bytes to keep it.
 //!
 //! `cargo run --release -p micro --example mesh_size [WORKLOADS[/BATCH]…]`. Each size is taken in by a process of its own, so that
 //! no other's free memory is counted. Resources come in batches and are dropped once applied: what is left is the store.
