@@ -100,7 +100,7 @@ test-upstream: $(STAMPS)/built $(STAMPS)/group-test ## beside upstream's ztunnel
 	@[ "$$(id -u)" = 0 ] || { echo "make test-upstream needs root: it makes network namespaces and iptables rules" >&2; exit 1; }
 	[ -x "$(UPSTREAM)" ] || { echo "make test-upstream needs UPSTREAM=PATH, the program of upstream's ztunnel" >&2; exit 1; }
 	mkdir -p $(LOGS)
-	$(PYTEST) -p tools.noskip -m upstream --upstream "$(abspath $(UPSTREAM))" $(ARGS) 2>&1 | tee $(LOGS)/upstream.log
+	$(PYTEST) -p tools.noskip -m upstream "--upstream=$(abspath $(UPSTREAM))" tests/interop $(ARGS) 2>&1 | tee $(LOGS)/upstream.log
 
 test-slow: $(STAMPS)/built $(STAMPS)/group-test ## the suites that take minutes
 	@mkdir -p $(LOGS)

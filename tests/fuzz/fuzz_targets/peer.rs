@@ -47,7 +47,7 @@ impl Path {
         RecordSettings {
             records,
             aead,
-            key_update_after: None,
+            ..RecordSettings::default()
         }
     }
 }
