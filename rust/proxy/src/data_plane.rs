@@ -4,10 +4,8 @@
 //! `bindings` puts it before Python.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{SocketAddr, TcpListener};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -15,25 +13,26 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use mesh::decode::{Rejection, Resource};
 use mesh::identity::Identity;
-use mesh::route::Target;
 use mesh::store::MeshStore;
 use mesh::workload::Workload;
 use tokio::sync::watch;
 
-use crate::capture::WayIn;
-use crate::connections::{Inquiries, Inquiry};
+use crate::connections::Inquiries;
 use crate::control::{Event, Events, Phase};
 use crate::dump::{Dump, DumpError};
 use crate::settings::{LogFormat, Settings, SettingsError};
-use crate::shared::{OwnAddresses, Shared};
-use crate::sys::{self, AcceptedOptions, ListenOptions, ReusePort};
-use crate::telemetry::Value;
+use crate::shared::Shared;
+use crate::sys;
 use crate::telemetry::log::{self, Filter, FilterError, Logger, Losses};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::readiness::{Heartbeats, Readiness};
-use crate::telemetry::stats;
 use crate::tls::{self, CredentialStore, WorkloadCertificate};
-use crate::worker::{self, Listening, Purpose};
+
+mod opened;
+mod threads;
+
+use opened::{Established, Opened};
+use threads::Threads;
 
 /// What forced workers get on top of the farewells they give their tunnels, before they are given up.
 const AFTER_FORCE: Duration = Duration::from_secs(6);
@@ -44,10 +43,6 @@ const PROXY: &str = "proxy";
 /// What makes a node that is leaving not ready.
 const DRAIN: &str = "drain";
 const TARGET: &str = "ztunnel";
-
-/// Names of the listeners that carry no traffic.
-const METRICS: &str = "metrics";
-const READINESS: &str = "readiness";
 
 /// What log lines get to be written in at the end (spec/control.md §13).
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -407,281 +402,6 @@ impl Drop for DataPlane {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-/// What has been bound, by worker.
-struct Opened {
-    listeners: Vec<Vec<Listening>>,
-    bound: BTreeMap<String, SocketAddr>,
-    stats: stats::Listeners,
-    /// In the order in which they were opened.
-    listening: Vec<Established>,
-}
-
-/// A listener as its log line tells of it.
-struct Established {
-    name: String,
-    address: SocketAddr,
-    /// Those that carry traffic only.
-    transparent: Option<bool>,
-}
-
-impl Established {
-    fn tell(&self, log: &Logger) {
-        // Module and component as upstream calls them.
-        let (target, component) = match self.name.as_str() {
-            "inbound" => ("proxy::inbound", "inbound"),
-            "inboundPlaintext" => ("proxy::inbound_passthrough", "inbound plaintext"),
-            "outbound" => ("proxy::outbound", "outbound"),
-            "socks5" => ("proxy::socks5", "socks5"),
-            METRICS => ("hyper_util", "stats"),
-            READINESS => ("hyper_util", "readiness"),
-            forward => ("proxy::forward", forward),
-        };
-        let fields = [
-            ("address", Value::Address(self.address)),
-            ("component", Value::Text(component)),
-            (
-                "transparent",
-                self.transparent.map_or(Value::Absent, Value::Flag),
-            ),
-        ];
-        log.info(target, "listener established", &fields);
-    }
-}
-
-impl Opened {
-    fn open(settings: &Settings) -> Result<Self, StartError> {
-        let mut opened = Self {
-            listeners: (0..settings.workers).map(|_| Vec::new()).collect(),
-            bound: BTreeMap::new(),
-            stats: stats::Listeners::default(),
-            listening: Vec::new(),
-        };
-        let listeners = &settings.listeners;
-        let source = settings.original_source;
-        let keepalive = settings.keepalive.of_sockets();
-        let tunnels = AcceptedOptions {
-            keepalive: keepalive.clone(),
-            abort_on_close: false,
-        };
-        // Until both sides are complete an application's connection ends with a RST, even if this process is killed.
-        let applications = AcceptedOptions {
-            keepalive,
-            abort_on_close: true,
-        };
-        if let Some(address) = listeners.inbound {
-            let purpose = |transparent| Purpose::Inbound { transparent };
-            opened.group("inbound", address, source, &tunnels, purpose)?;
-        }
-        if let Some(address) = listeners.inbound_plaintext {
-            let purpose = |transparent| Purpose::InboundPlaintext { transparent };
-            opened.group("inboundPlaintext", address, source, &applications, purpose)?;
-        }
-        if let Some(address) = listeners.outbound {
-            let purpose = |transparent| Purpose::Outbound(WayIn::Captured { transparent });
-            opened.group("outbound", address, source, &applications, purpose)?;
-        }
-        if let Some(address) = listeners.socks5 {
-            let way = |_| Purpose::Outbound(WayIn::Socks);
-            opened.group("socks5", address, Some(false), &applications, way)?;
-        }
-        for (index, forward) in listeners.forwards.iter().enumerate() {
-            let target = Target::parse(&forward.target).ok_or_else(|| {
-                SettingsError(format!(
-                    "listeners.forwards[{index}].target: need `ip:port` or `hostname:port`: {}",
-                    forward.target
-                ))
-            })?;
-            let way = |_| Purpose::Outbound(WayIn::Forward(target.clone()));
-            let name = format!("forwards[{index}]");
-            opened.group(&name, forward.listen, Some(false), &applications, way)?;
-        }
-        opened.stats.metrics = opened.single(METRICS, listeners.metrics)?;
-        opened.stats.readiness = opened.single(READINESS, listeners.readiness)?;
-        Ok(opened)
-    }
-
-    /// `operator_tunnels`: peers may ask for metrics and readiness through a tunnel, as upstream lets them.
-    fn own_addresses(&self, operators: &[SocketAddr], operator_tunnels: bool) -> OwnAddresses {
-        let (mut traffic, mut operators) = (Vec::new(), operators.to_vec());
-        for (name, address) in &self.bound {
-            if [METRICS, READINESS].contains(&name.as_str()) {
-                if !operator_tunnels {
-                    operators.push(*address);
-                }
-            } else {
-                traffic.push(*address);
-            }
-        }
-        OwnAddresses::new(&traffic, &operators)
-    }
-
-    /// One listener per worker on the same port.
-    fn group(
-        &mut self,
-        name: &str,
-        address: SocketAddr,
-        transparent: Option<bool>,
-        accepted: &AcceptedOptions,
-        purpose: impl Fn(bool) -> Purpose,
-    ) -> Result<(), StartError> {
-        let options = ListenOptions {
-            reuse_port: ReusePort::First,
-            transparent,
-            accepted: accepted.clone(),
-            ..ListenOptions::default()
-        };
-        let group = sys::listen_group(address, self.listeners.len(), &options)?;
-        for (worker, listener) in group.into_iter().enumerate() {
-            let bound = listener.socket.local_addr()?;
-            if worker == 0 {
-                self.bound.insert(name.into(), bound);
-                self.listening.push(Established {
-                    name: name.into(),
-                    address: bound,
-                    transparent: Some(listener.transparent),
-                });
-            }
-            self.listeners[worker].push(Listening {
-                purpose: purpose(listener.transparent),
-                socket: listener.socket,
-                name: name.into(),
-            });
-        }
-        Ok(())
-    }
-
-    fn single(
-        &mut self,
-        name: &str,
-        address: Option<SocketAddr>,
-    ) -> Result<Option<TcpListener>, StartError> {
-        let Some(address) = address else {
-            return Ok(None);
-        };
-        let listener = sys::listen(address, &ListenOptions::default())?;
-        let bound = listener.socket.local_addr()?;
-        self.bound.insert(name.into(), bound);
-        self.listening.push(Established {
-            name: name.into(),
-            address: bound,
-            transparent: None,
-        });
-        Ok(Some(listener.socket))
-    }
-}
-
-/// Everything that runs, and how it says that it ended.
-#[derive(Default)]
-struct Threads {
-    bound: BTreeMap<String, SocketAddr>,
-    workers: Vec<JoinHandle<()>>,
-    running: usize,
-    ended: Option<mpsc::Receiver<usize>>,
-    stats: Option<Stats>,
-}
-
-impl Threads {
-    fn start(
-        &mut self,
-        shared: &Arc<Shared>,
-        opened: Opened,
-        inquiries: &Inquiries,
-    ) -> std::io::Result<()> {
-        let (sender, ended) = mpsc::channel();
-        for (id, listeners) in opened.listeners.into_iter().enumerate() {
-            let (shared, sender) = (shared.clone(), sender.clone());
-            let inquiries = inquiries.of_worker();
-            let thread = std::thread::Builder::new()
-                .name(format!("worker-{id}"))
-                .spawn(move || {
-                    run_worker(id, &shared, listeners, inquiries);
-                    // Failing means that the data plane was dropped meanwhile.
-                    let _ = sender.send(id);
-                })?;
-            self.workers.push(thread);
-            self.running += 1;
-        }
-        self.stats = Some(Stats::start(shared, opened.stats)?);
-        // Only now: a start that failed half way is not a start.
-        self.ended = Some(ended);
-        Ok(())
-    }
-
-    /// Waits for every worker to end; says whether all did.
-    fn await_workers(&mut self, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
-        while self.running > 0 {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.ended.as_ref().map(|ended| ended.recv_timeout(left)) {
-                Some(Ok(_)) => self.running -= 1,
-                Some(Err(_)) | None => return false,
-            }
-        }
-        true
-    }
-}
-
-/// The thread that answers scrapes and probes. Ends when dropped.
-struct Stats {
-    stop: watch::Sender<bool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Stats {
-    fn start(shared: &Arc<Shared>, listeners: stats::Listeners) -> std::io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let state = stats::State {
-            metrics: shared.metrics.clone(),
-            readiness: shared.readiness.clone(),
-            logger: shared.log.clone(),
-        };
-        let log = shared.log.clone();
-        let (stop, stopped) = watch::channel(false);
-        let thread = std::thread::Builder::new()
-            .name("stats".into())
-            .spawn(move || {
-                if let Err(error) = runtime.block_on(stats::serve(listeners, state, stopped)) {
-                    log.error(
-                        TARGET,
-                        &format!("metrics and readiness failed: {error}"),
-                        &[],
-                    );
-                }
-            })?;
-        let thread = Some(thread);
-        Ok(Self { stop, thread })
-    }
-}
-
-impl Drop for Stats {
-    fn drop(&mut self) {
-        self.stop.send_replace(true);
-        if let Some(thread) = self.thread.take() {
-            // A panic there has been printed; there is nothing to add.
-            let _ = thread.join();
-        }
-    }
-}
-
-/// A panic costs one worker's connections, not the process; the owner is told and decides.
-fn run_worker(
-    id: usize,
-    shared: &Arc<Shared>,
-    listeners: Vec<Listening>,
-    inquiries: tokio::sync::mpsc::Receiver<Inquiry>,
-) {
-    let run = AssertUnwindSafe(|| worker::run(id, shared.clone(), listeners, inquiries));
-    let failed = match catch_unwind(run) {
-        Ok(Ok(())) => return,
-        Ok(Err(error)) => format!("worker {id} failed: {error}"),
-        Err(_) => format!("worker {id} panicked"),
-    };
-    shared.log.error(TARGET, &failed, &[]);
-    shared.events.report(Event::WorkerFailed { worker: id });
 }
 
 fn open_log(settings: &Settings, losses: Arc<Losses>) -> Result<Logger, StartError> {
