@@ -13,8 +13,10 @@ from typing import final
 
 __all__ = [
     "DataPlane",
+    "DeltaResponse",
     "Dump",
     "Event",
+    "Ledger",
     "Mesh",
     "PrivateKey",
     "Rejection",
@@ -55,6 +57,26 @@ class DataPlane:
         """Inserts or replaces `resources`, forgets `removed` (`(type_url, name)`), in one step.
 
         A resource that cannot be used is left out and reported; the others are applied.
+        """
+
+    def apply_delta(self, response: DeltaResponse, also_removed: Sequence[str]) -> list[Rejection]:
+        """Applies an answer of delta ADS in one step: its resources, then what it says is gone, then `also_removed`.
+
+        A resource that cannot be used is left out and reported; the others are applied. Counts the message and its
+        bytes (`istio_xds_message`, `istio_xds_message_bytes`).
+        """
+
+    def count_xds_end(self, reason: str) -> None:
+        """One more of `istio_xds_connection_terminations`; `ValueError` for a reason that control §4.7 does not have."""
+
+    def not_there(self, name: str) -> None:
+        """Nobody has the resource that `resource_wanted` asked for: connections that wait for it go on without it."""
+
+    def revoke(self, crl: bytes) -> int:
+        """Replaces the list of revoked certificates (any number of CRLs in PEM, or one in DER; empty: none).
+
+        Cuts the live tunnels of those who are on it, in both directions. Gives how many serial numbers are listed.
+        `CredentialError` for what is no CRL: the last good list stays.
         """
 
     def mark_synced(self) -> None:
@@ -109,6 +131,53 @@ class DataPlane:
 
     def stop(self) -> None:
         """Ends everything at once. May be called again and from any thread."""
+
+@final
+class DeltaResponse:
+    """One answer of delta ADS (`DeltaDiscoveryResponse`), read as far as the control side needs it.
+
+    Its resources stay in Rust; what stands in `value` of each is decoded by `apply_delta`.
+    """
+
+    def __new__(cls, message: bytes) -> DeltaResponse:
+        """Reads a message as it came from the wire; `ValueError` if it is none. Keeps it, makes no copy."""
+
+    @property
+    def type_url(self) -> str: ...
+    @property
+    def nonce(self) -> str: ...
+    @property
+    def count(self) -> int:
+        """How many resources it brings."""
+
+    @property
+    def payload(self) -> int:
+        """Bytes of all its resources together."""
+
+    @property
+    def removed(self) -> list[str]:
+        """Names of what is gone."""
+
+    def answers(self, wanted: Sequence[str]) -> list[str]:
+        """Those of `wanted` that a resource has as its name or as an alias, or that are said to be gone."""
+
+@final
+class Ledger:
+    """Names and versions held of one type, compactly. May be used from any thread."""
+
+    def __new__(cls) -> Ledger: ...
+    def __len__(self) -> int: ...
+    def record(self, response: DeltaResponse, rejected: Sequence[str]) -> None:
+        """What came is held in its version, except the `rejected`, of which nothing changes; what went is not."""
+
+    def forget(self, names: Sequence[str]) -> None:
+        """These are not held any more."""
+
+    def versions(self, limit: int) -> list[tuple[str, str]] | None:
+        """By name, all that is held; None if `initial_resource_versions` would take more than `limit` bytes."""
+
+    def missing(self, response: DeltaResponse) -> list[str]:
+        """What is held and not among the resources of `response`, by name."""
 
 @final
 class Dump:
@@ -172,7 +241,7 @@ class Event:
 
     @property
     def kind(self) -> str:
-        """`credential_wanted`, `credential_idle`, `overflow` or `worker_failed`."""
+        """`credential_wanted`, `credential_idle`, `resource_wanted`, `overflow` or `worker_failed`."""
 
     @property
     def identity(self) -> str | None:
@@ -180,7 +249,7 @@ class Event:
 
     @property
     def detail(self) -> str:
-        """`warmup` or `now` for `credential_wanted`; else a sentence, or nothing."""
+        """`warmup` or `now` for `credential_wanted`, the name for `resource_wanted`; else a sentence, or nothing."""
 
 @final
 class Mesh:

@@ -75,6 +75,51 @@ class Dump(Protocol):
         ...
 
 
+class DeltaResponse(Protocol):
+    """One answer of delta ADS, read as far as the control side needs it; its resources stay where they are."""
+
+    @property
+    def type_url(self) -> str: ...
+    @property
+    def nonce(self) -> str: ...
+    @property
+    def count(self) -> int:
+        """How many resources it brings."""
+        ...
+
+    @property
+    def payload(self) -> int:
+        """Bytes of all its resources, as `istio_xds_message_bytes` counts them."""
+        ...
+
+    @property
+    def removed(self) -> Sequence[str]: ...
+    def answers(self, wanted: Sequence[str]) -> Sequence[str]:
+        """Those of `wanted` that a resource has as its name or alias, or that are said to be gone."""
+        ...
+
+
+class Ledger(Protocol):
+    """Names and versions that are held of one type, for resuming (spec/control.md §4.5, §4.6)."""
+
+    def __len__(self) -> int: ...
+    def record(self, response: DeltaResponse, rejected: Sequence[str]) -> None:
+        """What came is held in its version, except the `rejected`, of which nothing changes; what went is not."""
+        ...
+
+    def forget(self, names: Sequence[str]) -> None:
+        """These are not held any more."""
+        ...
+
+    def versions(self, limit: int) -> list[tuple[str, str]] | None:
+        """By name, all that is held; None if a request could not carry it in `limit` bytes."""
+        ...
+
+    def missing(self, response: DeltaResponse) -> list[str]:
+        """What is held and not among the resources of `response`, by name."""
+        ...
+
+
 class DataPlane(Protocol):
     """Listeners, workers, tunnels; the documentation of each method stands in `_ztunnel.pyi`."""
 
@@ -84,6 +129,35 @@ class DataPlane(Protocol):
     def apply(
         self, resources: Sequence[Resource], removed: Sequence[ResourceKey]
     ) -> Sequence[Rejection]: ...
+    def read_delta(self, message: bytes) -> DeltaResponse:
+        """A `DeltaDiscoveryResponse` as it came from the wire; `ValueError` if it is none."""
+        ...
+
+    def new_ledger(self) -> Ledger:
+        """One that holds nothing."""
+        ...
+
+    def apply_delta(
+        self, response: DeltaResponse, also_removed: Sequence[str] = ()
+    ) -> Sequence[Rejection]:
+        """Applies an answer in one step: its resources, then what it says is gone, then `also_removed`."""
+        ...
+
+    def count_xds_end(self, reason: str) -> None:
+        """A stream ended: one more of `istio_xds_connection_terminations` (spec/control.md §4.7)."""
+        ...
+
+    def not_there(self, name: str) -> None:
+        """Nobody has the resource that `resource_wanted` asked for: whoever waits goes on without it."""
+        ...
+
+    def revoke(self, crl: bytes) -> int:
+        """Certificates that count no more (PEM or DER CRLs; empty: none); cuts their connections.
+
+        Gives how many serial numbers are listed. `CredentialError` for what is no CRL: the last good set stays.
+        """
+        ...
+
     def mark_synced(self) -> None: ...
     def new_key(self) -> PrivateKey:
         """A fresh key of the kind that `install` takes back."""

@@ -5,7 +5,7 @@ Translates values at the door and decides nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ztunnel.errors import CredentialError, NativeModuleMissing
 
@@ -19,7 +19,16 @@ except ImportError as error:
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ztunnel.dataplane.handle import Dump, Event, PrivateKey, Rejection, Resource, ResourceKey
+    from ztunnel.dataplane.handle import (
+        DeltaResponse,
+        Dump,
+        Event,
+        Ledger,
+        PrivateKey,
+        Rejection,
+        Resource,
+        ResourceKey,
+    )
 
 
 def native_version() -> str:
@@ -60,6 +69,35 @@ class NativeDataPlane:
             _ztunnel.Resource(type_url=r.type_url, name=r.name, value=r.value) for r in resources
         ]
         return self._native.apply(upserts, list(removed))
+
+    def read_delta(self, message: bytes) -> DeltaResponse:
+        """An answer of delta ADS; its resources stay in Rust."""
+        return _ztunnel.DeltaResponse(message)
+
+    def new_ledger(self) -> Ledger:
+        """One that holds nothing."""
+        # It takes only what `read_delta` gave: anything else is a `TypeError`.
+        return cast("Ledger", _ztunnel.Ledger())
+
+    def apply_delta(
+        self, response: DeltaResponse, also_removed: Sequence[str] = ()
+    ) -> Sequence[Rejection]:
+        """Applies an answer in one step."""
+        if not isinstance(response, _ztunnel.DeltaResponse):
+            raise TypeError(f"not an answer that this data plane has read: {type(response)}")
+        return self._native.apply_delta(response, list(also_removed))
+
+    def count_xds_end(self, reason: str) -> None:
+        """A stream ended."""
+        self._native.count_xds_end(reason)
+
+    def not_there(self, name: str) -> None:
+        """Nobody has this resource."""
+        self._native.not_there(name)
+
+    def revoke(self, crl: bytes) -> int:
+        """Certificates that count no more; gives how many are listed."""
+        return self._native.revoke(crl)
 
     def mark_synced(self) -> None:
         """Readiness may say yes."""

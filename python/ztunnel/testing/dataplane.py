@@ -7,12 +7,15 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ztunnel.dataplane.handle import Resource
 from ztunnel.errors import DataPlaneClosed
+from ztunnel.testing.delta import DictLedger, ReadResponse
+from ztunnel.wire.protobuf import NotProtobuf
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ztunnel.dataplane.handle import PrivateKey, Resource, ResourceKey
+    from ztunnel.dataplane.handle import DeltaResponse, Ledger, PrivateKey, ResourceKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +77,12 @@ class FakeDataPlane:
         self.refusal: Exception | None = None
         """What `install` raises, if anything."""
         self.synced = False
+        self.xds_ends: list[str] = []
+        """Of each stream that ended, why."""
+        self.absent: list[str] = []
+        """Names that nobody has."""
+        self.crls: list[bytes] = []
+        """Each list of revoked certificates."""
         self.stopped = threading.Event()
         self.idle = threading.Event()
         """Set: no connection is open, a drain ends by itself."""
@@ -116,6 +125,53 @@ class FakeDataPlane:
             del self.resources[key]
         answer, self.rejections = self.rejections, []
         return answer
+
+    def read_delta(self, message: bytes) -> DeltaResponse:
+        """Reads it whole."""
+        try:
+            return ReadResponse(message)
+        except NotProtobuf as error:
+            raise ValueError(str(error)) from None
+
+    def new_ledger(self) -> Ledger:
+        """One in Python."""
+        return DictLedger()
+
+    def apply_delta(
+        self, response: DeltaResponse, also_removed: Sequence[str] = ()
+    ) -> Sequence[FakeRejection]:
+        """Remembers, and answers with `rejections` once; what is rejected is not taken."""
+        self._refuse_if_stopped()
+        assert isinstance(response, ReadResponse)  # noqa: S101 - a mistake of the test's
+        answer, self.rejections = self.rejections, []
+        refused = {rejection.name for rejection in answer}
+        type_url = response.type_url
+        taken = [
+            Resource(type_url=type_url, name=each.name, value=each.value)
+            for each in response.resources
+            if each.value is not None and each.name not in refused
+        ]
+        gone = [(type_url, name) for name in [*response.removed, *also_removed]]
+        self.applied.append(([resource.key for resource in taken], gone))
+        self.resources.update((resource.key, resource) for resource in taken)
+        for key in gone:
+            self.resources.pop(key, None)
+        return answer
+
+    def count_xds_end(self, reason: str) -> None:
+        """Remembers."""
+        self.xds_ends.append(reason)
+
+    def not_there(self, name: str) -> None:
+        """Remembers."""
+        self.absent.append(name)
+
+    def revoke(self, crl: bytes) -> int:
+        """Remembers, or raises `refusal`."""
+        if self.refusal is not None:
+            raise self.refusal
+        self.crls.append(crl)
+        return 0
 
     def mark_synced(self) -> None:
         """Remembers."""
