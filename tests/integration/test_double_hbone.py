@@ -44,6 +44,11 @@ class Gateway(Server):
     """Relays every request to one address."""
 
     behind: tuple[str, int]
+    loop: asyncio.AbstractEventLoop
+
+    def kill(self) -> None:
+        """From whatever thread: a transport is its loop's, and a loop that sleeps would not see what another aborted."""
+        self.loop.call_soon_threadsafe(super().kill)
 
     async def _connect(self, tunnel: Tunnel, flow: Flow, host: str, port: int) -> None:
         del host, port
@@ -53,7 +58,7 @@ class Gateway(Server):
 @contextmanager
 def running(gateway: Gateway) -> Iterator[None]:
     """On a loop and a thread of its own."""
-    loop = asyncio.new_event_loop()
+    loop = gateway.loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="gateway")
     thread.start()
 

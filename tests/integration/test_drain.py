@@ -90,7 +90,9 @@ def _is_ready(node: Node) -> bool:
 
 def _refuses(way_in: Address) -> bool:
     try:
-        direct(way_in).close()
+        # Not closed but reset: one that still got in would wait, half open, for an application that never looks at it,
+        # and the drain with it.
+        End(direct(way_in)).resets()
     except ConnectionRefusedError:
         return True
     except OSError:  # taken, and reset when its listener was closed
