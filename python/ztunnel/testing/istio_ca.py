@@ -36,6 +36,18 @@ if TYPE_CHECKING:
     from grpclib.protocol import H2Protocol
 
 BACKDATING = timedelta(minutes=1)
+# Of a leaf, as recorded: encipherment is for RSA and means nothing to an EC key, and it is there all the same.
+ISTIOD_USAGE = x509.KeyUsage(
+    digital_signature=True,
+    key_encipherment=True,
+    content_commitment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +92,22 @@ class Authority:
         names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         return self.sign(request.public_key(), list(names), lifetime)
 
-    def sign(self, key: Any, names: list[x509.GeneralName], lifetime: float = 3600.0) -> str:
-        """A leaf (PEM) for both ends of a connection."""
+    def sign(
+        self,
+        key: Any,
+        names: list[x509.GeneralName],
+        lifetime: float = 3600.0,
+        *,
+        backdating: float = BACKDATING.total_seconds(),
+    ) -> str:
+        """A leaf (PEM) for both ends of a connection, good since `backdating` seconds ago."""
         both = x509.ExtendedKeyUsage(
             [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         )
         builder = (
-            _builder(key, x509.Name([]), self._name, timedelta(seconds=lifetime))
+            _builder(key, x509.Name([]), self._name, timedelta(seconds=lifetime), backdating)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(key_usage(signs_certificates=False), critical=True)
+            .add_extension(ISTIOD_USAGE, critical=True)
             .add_extension(both, critical=False)
             .add_extension(x509.SubjectAlternativeName(names), critical=True)
         )
@@ -214,7 +233,11 @@ def _name(text: str) -> x509.GeneralName:
 
 
 def _builder(
-    key: Any, subject: x509.Name, issuer: x509.Name, lifetime: timedelta
+    key: Any,
+    subject: x509.Name,
+    issuer: x509.Name,
+    lifetime: timedelta,
+    backdating: float = BACKDATING.total_seconds(),
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
@@ -223,7 +246,7 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATING)
+        .not_valid_before(now - timedelta(seconds=backdating))
         .not_valid_after(now + lifetime)
     )
 
