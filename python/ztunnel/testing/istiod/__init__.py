@@ -5,9 +5,19 @@
 
 from __future__ import annotations
 
+from ztunnel.testing.istiod import answers, faults, mesh
 from ztunnel.testing.istiod.ads import Verdict
 from ztunnel.testing.istiod.observed import NotSeenError
 from ztunnel.testing.istiod.resources import ADDRESS, AUTHORIZATION
 from ztunnel.testing.istiod.server import FakeIstiod
 
-__all__ = ["ADDRESS", "AUTHORIZATION", "FakeIstiod", "NotSeenError", "Verdict"]
+__all__ = [
+    "ADDRESS",
+    "AUTHORIZATION",
+    "FakeIstiod",
+    "NotSeenError",
+    "Verdict",
+    "answers",
+    "faults",
+    "mesh",
+]
