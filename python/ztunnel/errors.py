@@ -11,6 +11,10 @@
     │   ├── CaFolderError        … because its folder on disk cannot be used
     │   ├── CaRefusal            … because the request asks for something it may not have
     │   └── CaUnavailable        … because it cannot be reached now; trying again later is sensible
+    ├── EndpointError            a server of the control plane cannot be asked: its roots, our token
+    │   ├── EndpointUnreachable  … because there is no connection to it now
+    │   ├── StreamEnded          … because it ended a stream, with a status of gRPC
+    │   └── StreamLost           … because a stream ended without one
     ├── MeshRejected             the data plane did not take a resource at start
     ├── DataPlaneClosed          the data plane was stopped (native module)
     └── NativeModuleMissing      the package was not built
@@ -127,6 +131,31 @@ class CaRefusal(CaError):
 
 class CaUnavailable(CaError):
     """The certificate authority cannot be reached now, or did not answer in time."""
+
+
+class EndpointError(ZtunnelError):
+    """A server of the control plane cannot be asked as things are."""
+
+
+class EndpointUnreachable(EndpointError):
+    """No connection to a server of the control plane could be made."""
+
+
+class StreamEnded(EndpointError):
+    """A server ended a stream of messages, or refused to begin it."""
+
+    def __init__(self, status: str, message: str) -> None:
+        self.status = status
+        """The code's name, such as `UNAVAILABLE`."""
+        self.message = message
+        super().__init__(status, message)
+
+    def __str__(self) -> str:
+        return f"{self.status}: {self.message or 'without a reason'}"
+
+
+class StreamLost(EndpointError):
+    """A stream of messages ended and nobody said why: a reset, a lost connection, silence."""
 
 
 class MeshRejected(ZtunnelError):

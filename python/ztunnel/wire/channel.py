@@ -14,11 +14,16 @@ from grpclib.client import UnaryUnaryMethod
 from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
 
 from ztunnel.endpoint import RootFile
-from ztunnel.errors import CaError, CaRefusal, CaUnavailable
+from ztunnel.errors import (
+    CaError,
+    CaRefusal,
+    CaUnavailable,
+    EndpointError,
+    EndpointUnreachable,
+)
 from ztunnel.fields import fields
 from ztunnel.files import signature_of
-from ztunnel.wire.connection import Connection
-from ztunnel.wire.token import read_token
+from ztunnel.wire.connection import Connection, metadata_of, reason_of, untrusted
 
 if TYPE_CHECKING:
     from ztunnel.endpoint import Endpoint
@@ -64,11 +69,13 @@ class UnaryChannel:
             raise CaUnavailable(f"no answer within {deadline:g} s from {self._endpoint}") from None
         except ssl.SSLCertVerificationError as error:
             hint = "check CA_ROOT_CA, and CA_ADDRESS or ALT_CA_HOSTNAME"
-            reason = getattr(error, "verify_message", None) or error.strerror
+            reason = untrusted(error)
             raise CaError(f"{self._endpoint} is not trusted; {hint}: {reason}") from None
+        except EndpointUnreachable as error:
+            raise CaUnavailable(str(error)) from None
         except (OSError, StreamTerminatedError, ProtocolError) as error:
             self.close()
-            raise CaUnavailable(f"no connection to {self._endpoint}: {_reason(error)}") from None
+            raise CaUnavailable(f"no connection to {self._endpoint}: {reason_of(error)}") from None
 
     def _connected(self) -> Connection:
         """The connection in use, made anew if the file of roots has changed since."""
@@ -78,9 +85,9 @@ class UnaryChannel:
             return self._connection
         try:
             made = Connection(self._endpoint)
-        except CaError as error:
+        except EndpointError as error:
             if self._connection is None:
-                raise
+                raise CaError(str(error)) from None
             # Whoever replaces the file is not done yet, perhaps: what was good is good a little longer.
             log.warning("the roots stay as they were", extra=fields(error=error))
             return self._connection
@@ -89,9 +96,10 @@ class UnaryChannel:
         return made
 
     def _metadata(self) -> list[tuple[str, str]]:
-        metadata = [("clusterid", self._endpoint.cluster_id), *self._endpoint.headers]
-        token = read_token(self._endpoint.token)
-        return metadata if token is None else [("authorization", f"Bearer {token}"), *metadata]
+        try:
+            return metadata_of(self._endpoint)
+        except EndpointError as error:
+            raise CaError(str(error)) from None
 
     def _answered(self, error: GRPCError) -> CaError:
         """What the server said instead of an answer, as what it means for whoever asked."""
@@ -102,9 +110,3 @@ class UnaryChannel:
         if status in UNKNOWN_CALLER:
             return CaRefusal(f"{text}; check AUTH_TOKEN and whom the server lets ask")
         return CaRefusal(text)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__

@@ -16,12 +16,15 @@ from grpclib.client import Channel
 from grpclib.config import Configuration
 from grpclib.encoding.base import CodecBase
 
-from ztunnel.errors import CaUnavailable
+from ztunnel.errors import EndpointUnreachable
 from ztunnel.spelling import is_address
 from ztunnel.tasks import detached
 from ztunnel.wire.tls import client_context
+from ztunnel.wire.token import read_token
 
 if TYPE_CHECKING:
+    import ssl
+
     from grpclib.protocol import H2Protocol
 
     from ztunnel.endpoint import Endpoint
@@ -30,8 +33,19 @@ if TYPE_CHECKING:
 CONNECT = 5.0
 HANDSHAKE = 5.0
 KEEPALIVE = {socket.TCP_KEEPIDLE: 300, socket.TCP_KEEPINTVL: 75, socket.TCP_KEEPCNT: 9}
-# A silent peer is noticed after 40 s, while somebody waits for it.
-PINGS = Configuration(_keepalive_time=30.0, _keepalive_timeout=10.0)
+# How long a peer gets to say goodbye in TLS. asyncio's own 30 s would come on top of what a silent one got already.
+GOODBYE = 1.0
+PING_INTERVAL, PING_TIMEOUT = 30.0, 10.0
+PINGS = Configuration(
+    # A silent peer is noticed after 40 s, while somebody waits for it. istiod ends the connection of those who ask more
+    # often than every 15 s (istio.md A3.1).
+    _keepalive_time=PING_INTERVAL,
+    _keepalive_timeout=PING_TIMEOUT,
+    # The library's defaults are two pings in all, five minutes apart, until we send something. A stream of the mesh has
+    # nothing to send for hours.
+    _http2_max_pings_without_data=0,
+    _http2_min_sent_ping_interval_without_data=PING_INTERVAL / 2,
+)
 
 
 class Raw(CodecBase):
@@ -54,7 +68,7 @@ class Connection(Channel):
     """Connects at the first call, and again at a call after the end of the connection."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        """Reads the roots; `CaError` if they cannot be used."""
+        """Reads the roots; `EndpointError` if they cannot be used."""
         self._tls = client_context(endpoint)
         super().__init__(endpoint.host, endpoint.port, codec=Raw(), ssl=self._tls, config=PINGS)
         self._endpoint = endpoint
@@ -69,11 +83,31 @@ class Connection(Channel):
                 ssl=self._tls,
                 server_hostname=self._endpoint.host,
                 ssl_handshake_timeout=HANDSHAKE,
+                ssl_shutdown_timeout=GOODBYE,
             )
         except BaseException:
             connected.close()
             raise
         return protocol
+
+
+def metadata_of(endpoint: Endpoint) -> list[tuple[str, str]]:
+    """What every request carries; reads the token as it is now, `EndpointError` if it cannot be sent."""
+    metadata = [("clusterid", endpoint.cluster_id), *endpoint.headers]
+    token = read_token(endpoint.token)
+    return metadata if token is None else [("authorization", f"Bearer {token}"), *metadata]
+
+
+def untrusted(error: ssl.SSLCertVerificationError) -> str:
+    """What is wrong with the certificate that a server showed."""
+    return str(getattr(error, "verify_message", None) or error.strerror)
+
+
+def reason_of(error: Exception) -> str:
+    """What went wrong, in the system's or the library's words."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
 
 
 async def _connect(endpoint: Endpoint) -> socket.socket:
@@ -87,7 +121,7 @@ async def _connect(endpoint: Endpoint) -> socket.socket:
                 except OSError as error:
                     failure = error
     except TimeoutError:
-        raise CaUnavailable(f"no connection to {endpoint} within {CONNECT:g} s") from None
+        raise EndpointUnreachable(f"no connection to {endpoint} within {CONNECT:g} s") from None
     raise failure
 
 

@@ -9,7 +9,7 @@ import ssl
 from typing import TYPE_CHECKING
 
 from ztunnel.endpoint import RootFile, RootText
-from ztunnel.errors import CaError
+from ztunnel.errors import EndpointError
 from ztunnel.files import read_small_file
 from ztunnel.spelling import is_address
 
@@ -21,7 +21,7 @@ MAX_ROOTS = 4 * 1024 * 1024
 
 
 def client_context(endpoint: Endpoint) -> ssl.SSLContext:
-    """Made anew for each connection, so that it follows the file of roots; `CaError`."""
+    """Made anew for each connection, so that it follows the file of roots; `EndpointError`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.set_alpn_protocols(["h2"])
@@ -40,7 +40,7 @@ def _trust(context: ssl.SSLContext, roots: Roots) -> None:
                 pem = read_small_file(path, limit=MAX_ROOTS)
             except OSError as error:
                 reason = error.strerror or error
-                raise CaError(
+                raise EndpointError(
                     f"the control plane's roots cannot be read: {reason}: {path}"
                 ) from None
             _load(context, pem, str(path))
@@ -55,7 +55,7 @@ def _load(context: ssl.SSLContext, pem: bytes, where: str) -> None:
         context.load_verify_locations(cadata=pem.decode("ascii", "replace"))
     except (ssl.SSLError, ValueError):
         message = f"the control plane's roots are not certificates in PEM: {where}"
-        raise CaError(message) from None
+        raise EndpointError(message) from None
 
 
 def _one_of(*names: str) -> type[ssl.SSLObject]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ztunnel.endpoint import TokenFile, TokenText
-from ztunnel.errors import CaError
+from ztunnel.errors import EndpointError
 from ztunnel.files import read_small_file
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ MAX_TOKEN = 32 * 1024
 
 
 def read_token(token: Token) -> str | None:
-    """The token without blanks around it, None if there is none to send; `CaError` for one that cannot be."""
+    """The token without blanks around it, None if there is none to send; `EndpointError` for one that cannot be."""
     match token:
         case TokenFile(path):
             where, found = f"the token in {path}", _read(path)
@@ -27,9 +27,9 @@ def read_token(token: Token) -> str | None:
         case None:
             return None
     if not found:
-        raise CaError(f"{where} is empty")
+        raise EndpointError(f"{where} is empty")
     if len(found) > MAX_TOKEN or not (found.isascii() and found.isprintable()):
-        raise CaError(f"{where} is too long, or has characters that no header may have")
+        raise EndpointError(f"{where} is too long, or has characters that no header may have")
     return found
 
 
@@ -38,5 +38,5 @@ def _read(path: Path) -> str:
         data = read_small_file(path, limit=MAX_TOKEN)
     except OSError as error:
         reason = error.strerror or error
-        raise CaError(f"the token cannot be read: {reason}: {path}") from None
+        raise EndpointError(f"the token cannot be read: {reason}: {path}") from None
     return data.decode("ascii", "replace").strip()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ztunnel.endpoint import Endpoint, RootFile, Roots, RootText, SystemRoots
-from ztunnel.errors import CaError
+from ztunnel.errors import EndpointError
 from ztunnel.wire.tls import client_context, has_name
 
 CERTIFICATE = {
@@ -48,12 +48,12 @@ def test_roots_that_are_none_are_an_error(text: str, tmp_path: Path) -> None:
     file = tmp_path / "roots"
     file.write_text(text)
     for roots in (RootFile(file), RootText(text)):
-        with pytest.raises(CaError, match="roots are not certificates in PEM"):
+        with pytest.raises(EndpointError, match="roots are not certificates in PEM"):
             client_context(endpoint(roots))
 
 
 def test_a_file_of_roots_that_is_not_there_is_named() -> None:
-    with pytest.raises(CaError, match="No such file or directory: /no/roots"):
+    with pytest.raises(EndpointError, match="No such file or directory: /no/roots"):
         client_context(endpoint(RootFile(Path("/no/roots"))))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ztunnel.endpoint import TokenFile, TokenText
-from ztunnel.errors import CaError
+from ztunnel.errors import EndpointError
 from ztunnel.wire.token import read_token
 
 if TYPE_CHECKING:
@@ -44,11 +44,11 @@ def test_what_cannot_be_sent_is_an_error_without_the_token_in_it(
     path = tmp_path / "token"
     path.write_bytes(data)
     for token in (TokenFile(path), TokenText(data.decode("utf-8", "replace"))):
-        with pytest.raises(CaError, match=message) as caught:
+        with pytest.raises(EndpointError, match=message) as caught:
             read_token(token)
         assert "xx" not in str(caught.value)
 
 
 def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CaError, match=f"No such file or directory: {tmp_path}/none"):
+    with pytest.raises(EndpointError, match=f"No such file or directory: {tmp_path}/none"):
         read_token(TokenFile(tmp_path / "none"))
