@@ -90,6 +90,30 @@ class IstioCaSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class XdsNode:
+    """Who we are to the control plane (spec/control.md §4.4)."""
+
+    pod: str | None = None
+    namespace: str | None = None
+    instance_ip: str = "1.1.1.1"
+    name: str | None = None
+    """Of the machine."""
+    metadata: tuple[tuple[str, str], ...] = ()
+    json_metadata: tuple[tuple[str, Json], ...] = ()
+    """Wins over `metadata`, as that wins over the rest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class XdsSettings:
+    """A control plane that delivers the mesh over delta ADS, such as istiod."""
+
+    endpoint: Endpoint
+    node: XdsNode
+    on_demand: bool = False
+    """Workloads and services come when a connection needs them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AccessLog:
     """One line for each connection."""
 
@@ -112,6 +136,8 @@ class NodeSettings:
     cluster_id: str = "Kubernetes"
     mesh: Path | None = None
     """Where workloads, services and policies are, if not in the node file."""
+    xds: XdsSettings | None = None
+    """Who delivers the mesh, or more of it; nothing is served before that came once."""
     drain: float = 5.0
     access_log: AccessLog = field(default_factory=AccessLog)
     log_level: str = "info"
@@ -180,6 +206,8 @@ class NodeSettings:
         }
         if self.workers is not None:
             settings["workers"] = self.workers
+        if self.xds is not None and self.xds.on_demand:
+            settings["onDemand"] = True
         for name, group in (
             ("pool", self.pool),
             ("deadlines", self.deadlines),
