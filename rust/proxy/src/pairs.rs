@@ -90,7 +90,8 @@ impl Pairs {
     pub(crate) fn find(&self, between: &Between<'_>) -> Rc<Pair> {
         let hash = self.hasher.hash_one(between);
         let mut kept = self.kept.borrow_mut();
-        if let Some(pair) = kept.get(&hash).filter(|pair| pair.key.is(between)) {
+        let fits = |pair: &Rc<Pair>| pair.key.is(between) && pair.metrics.is_current();
+        if let Some(pair) = kept.get(&hash).filter(fits) {
             return pair;
         }
         let key = Key::of(between);

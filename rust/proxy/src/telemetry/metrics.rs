@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::runtime::RuntimeMetrics;
 
@@ -123,23 +124,31 @@ impl Metrics {
     /// The exposition as of now, to be taken in pieces.
     #[must_use]
     pub fn scrape(&self) -> Scrape {
-        Scrape::of(self)
+        self.scrape_at(Instant::now())
+    }
+
+    /// The same at a moment of the caller's choice: scrapes tell what is idle.
+    fn scrape_at(&self, now: Instant) -> Scrape {
+        Scrape::of(self, now)
     }
 
     /// OpenMetrics text, up to and with `# EOF`.
     #[must_use]
     pub fn encode(&self) -> String {
-        let mut scrape = self.scrape();
-        let mut text = Vec::with_capacity(scrape.total_bytes());
-        while let Some(piece) = scrape.next_piece() {
-            text.extend_from_slice(&piece);
-        }
-        String::from_utf8(text).expect("put together from strings")
+        whole(self.scrape())
     }
 
     fn refusals(&self) -> MutexGuard<'_, BTreeMap<(Side, &'static str), u64>> {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn whole(mut scrape: Scrape) -> String {
+    let mut text = Vec::with_capacity(scrape.total_bytes());
+    while let Some(piece) = scrape.next_piece() {
+        text.extend_from_slice(&piece);
+    }
+    String::from_utf8(text).expect("put together from strings")
 }
 
 impl fmt::Debug for Metrics {
@@ -172,7 +181,7 @@ impl Handshake {
 }
 
 /// Label sets per family. A large node sees a few thousand; past this, a scrape takes seconds and somebody is
-/// inventing labels (spec/reliability.md U9).
+/// inventing labels (spec/reliability.md §8, U9).
 const MAX_SERIES: usize = 20_000;
 
 #[cfg(test)]

@@ -26,6 +26,8 @@ pub struct ConnectionMetrics {
     /// Which of the overflow sets takes a close for which there is no room.
     overflow: OverflowKind,
     overflowing: bool,
+    /// Sets evicted before this was looked up.
+    evictions: u64,
 }
 
 /// Keeps a gauge one higher while it lives.
@@ -48,6 +50,7 @@ impl Recorder {
     /// The counters of a label set. Worth keeping: this is the look-up.
     #[must_use]
     pub fn connections(&self, labels: &Labels<'_>) -> ConnectionMetrics {
+        let evictions = self.place.traffic.evicted();
         let Found {
             series,
             counters,
@@ -59,6 +62,7 @@ impl Recorder {
             series,
             overflow: (labels.reporter, labels.security_policy),
             overflowing,
+            evictions,
         }
     }
 
@@ -81,6 +85,19 @@ impl ConnectionMetrics {
         self.counters.opened.add(1);
         if self.overflowing {
             self.place.traffic.count_overflow();
+        } else {
+            self.place.traffic.show(&self.series);
+        }
+    }
+
+    /// Whether a look-up would still give these counters: those of an evicted set, or of `overflow` when there is room
+    /// again, are not to be kept.
+    #[must_use]
+    pub(crate) fn is_current(&self) -> bool {
+        if self.overflowing {
+            self.evictions == self.place.traffic.evicted()
+        } else {
+            !self.series.is_evicted()
         }
     }
 
@@ -103,6 +120,7 @@ impl ConnectionMetrics {
             return;
         }
         traffic.count_overflow();
+        self.series.divert();
         let overflow = traffic.overflow(self.overflow, self.place.hand);
         overflow.counters.closed[flag as usize].add(1);
     }

@@ -3,18 +3,24 @@
 //! A counter has one writer, its thread (`recorder.rs`), so that counting is an addition and touches no other
 //! thread's memory; a scrape adds up. Label values come from peers, so the number of records is bounded: whoever
 //! comes after the last one is counted as `overflow`. What peers claim of themselves gets half of the room, so that
-//! nobody who invents names hides those whom the mesh knows (spec/reliability.md U9, T22). Nothing is thrown out to
-//! make room: then a peer with a hundred thousand names could reset everybody's counters.
+//! nobody who invents names hides those whom the mesh knows (spec/reliability.md U9, T22). Only what has been idle for
+//! long makes room, and its counts are kept (`idle.rs`): else a peer with a hundred thousand names could reset
+//! everybody's counters.
+
+mod idle;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::mem;
+use std::ops::AddAssign;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
 
 use super::flag::ResponseFlag;
 use super::labels::{LabelText, Labels, Reporter, SecurityPolicy};
+use idle::Remembered;
 
 /// All label sets seen so far.
 pub(super) struct Traffic {
@@ -27,14 +33,18 @@ pub(super) struct Traffic {
     /// Those of them whose sets are claimed.
     claimed_closed_series: AtomicUsize,
     overflowed: AtomicU64,
+    /// Label sets that were idle and are shown no more, counted each time.
+    evicted: AtomicU64,
 }
 
 /// In the order in which they came, which is that of every scrape.
 #[derive(Default)]
 struct Known {
-    index: HashMap<Arc<str>, usize>,
+    index: HashMap<Arc<str>, Arc<Series>>,
     claimed: usize,
     all: Vec<Arc<Series>>,
+    /// Those that were among them.
+    remembered: Remembered,
 }
 
 /// One label set.
@@ -45,8 +55,23 @@ pub(super) struct Series {
     /// One for each thread that has counted here. They stay when the thread ends, so nothing is ever taken back;
     /// whoever takes over its place in the numbering goes on with them.
     counters: Mutex<Vec<(Hand, Arc<Counters>)>>,
+    /// What the set had counted before it was idle, and its record was dropped.
+    before: Counts,
     /// Flags for which there was room, one bit each.
     admitted: AtomicU8,
+    /// Ends that `overflow` has counted for want of room: they are no open connections.
+    diverted: AtomicU64,
+    /// Shown no more: whoever still holds it and counts brings it back.
+    evicted: AtomicBool,
+    watched: Mutex<Option<Watched>>,
+}
+
+/// A series as the last scrapes have seen it.
+#[derive(Clone, Copy, Debug)]
+struct Watched {
+    /// Of all its numbers: none of them ever falls, so the sum is the same if they are.
+    sum: u64,
+    since: Instant,
 }
 
 /// A thread's place in the numbering of those who count.
@@ -79,6 +104,31 @@ impl Counter {
     }
 }
 
+/// The room in the closed family, for a whole record.
+struct Room<'a> {
+    closed_series: &'a AtomicUsize,
+    claimed_closed_series: &'a AtomicUsize,
+}
+
+impl Room<'_> {
+    /// For a record that comes back: it had the room before, so it is not asked whether there is any.
+    fn take_back(&self, series: &Series) {
+        let flags = series.flags();
+        self.closed_series.fetch_add(flags, Relaxed);
+        if series.claimed {
+            self.claimed_closed_series.fetch_add(flags, Relaxed);
+        }
+    }
+
+    fn give_back(&self, series: &Series) {
+        let flags = series.flags();
+        self.closed_series.fetch_sub(flags, Relaxed);
+        if series.claimed {
+            self.claimed_closed_series.fetch_sub(flags, Relaxed);
+        }
+    }
+}
+
 /// What is kept of a label set for which there is no room.
 pub(super) type OverflowKind = (Reporter, SecurityPolicy);
 
@@ -99,6 +149,7 @@ impl Traffic {
             closed_series: AtomicUsize::new(0),
             claimed_closed_series: AtomicUsize::new(0),
             overflowed: AtomicU64::new(0),
+            evicted: AtomicU64::new(0),
         }
     }
 
@@ -122,7 +173,7 @@ impl Traffic {
             .overflow
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        let series = known.entry(labels, false);
+        let series = known.entry(labels, false, &self.room());
         Found {
             counters: series.counters(hand),
             series,
@@ -172,6 +223,13 @@ impl Traffic {
         taken
     }
 
+    fn room(&self) -> Room<'_> {
+        Room {
+            closed_series: &self.closed_series,
+            claimed_closed_series: &self.claimed_closed_series,
+        }
+    }
+
     fn claimed_limit(&self) -> usize {
         self.limit / 2
     }
@@ -182,8 +240,8 @@ impl Traffic {
 
     fn ordinary(&self, labels: LabelText, claimed: bool) -> Option<Arc<Series>> {
         let known = self.ordinary.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(&index) = known.index.get(&**labels.as_str()) {
-            return Some(Arc::clone(&known.all[index]));
+        if let Some(series) = known.index.get(&**labels.as_str()) {
+            return Some(Arc::clone(series));
         }
         // Checked before asking for the write lock: a peer that invents labels must not make others wait.
         if self.is_full(&known, claimed) {
@@ -197,17 +255,21 @@ impl Traffic {
         if self.is_full(&known, claimed) && !known.index.contains_key(&**labels.as_str()) {
             return None;
         }
-        Some(known.entry(labels, claimed))
+        Some(known.entry(labels, claimed, &self.room()))
     }
 
-    /// Everything counted so far. Takes the locks for pointers only, so that a scrape of many series keeps nobody.
-    pub(super) fn totals(&self) -> Vec<Total> {
-        let mut all = Vec::new();
-        for known in [&self.ordinary, &self.overflow] {
+    /// Everything counted so far; what has been idle for long is shown for the last time. Takes the locks for pointers
+    /// only, so that a scrape of many series keeps nobody.
+    pub(super) fn totals(&self, now: Instant) -> Vec<Total> {
+        let series = |known: &RwLock<Known>| {
             let known = known.read().unwrap_or_else(PoisonError::into_inner);
-            all.extend_from_slice(&known.all);
-        }
-        all.iter().map(Total::of).collect()
+            known.all.clone()
+        };
+        let ordinary = series(&self.ordinary);
+        let mut totals: Vec<_> = ordinary.iter().map(Total::of).collect();
+        self.evict_idle(&ordinary, &totals, now);
+        totals.extend(series(&self.overflow).iter().map(Total::of));
+        totals
     }
 }
 
@@ -220,26 +282,49 @@ impl fmt::Debug for Traffic {
 }
 
 impl Known {
-    fn entry(&mut self, labels: LabelText, claimed: bool) -> Arc<Series> {
-        let next = self.all.len();
-        let index = *self
-            .index
-            .entry(Arc::clone(labels.as_str()))
-            .or_insert(next);
-        if index == next {
-            self.claimed += usize::from(claimed);
-            self.all.push(Arc::new(Series {
-                labels,
-                claimed,
-                counters: Mutex::default(),
-                admitted: AtomicU8::new(0),
-            }));
+    /// The record of a label set: the one there is, the one that was there, or a new one.
+    fn entry(&mut self, labels: LabelText, claimed: bool, room: &Room<'_>) -> Arc<Series> {
+        if let Some(series) = self.index.get(labels.as_str()) {
+            return Arc::clone(series);
         }
-        Arc::clone(&self.all[index])
+        let series = match self.remembered.take(labels.as_str()) {
+            Some(idle::Memory::Alive(series)) => series,
+            Some(idle::Memory::Counts(before)) => Arc::new(Series::new(labels, claimed, before)),
+            None => Arc::new(Series::new(labels, claimed, Counts::default())),
+        };
+        self.insert(&series, room);
+        series
+    }
+
+    fn insert(&mut self, series: &Arc<Series>, room: &Room<'_>) {
+        series.evicted.store(false, Relaxed);
+        self.claimed += usize::from(series.claimed);
+        let text = Arc::clone(series.labels.as_str());
+        self.index.insert(text, Arc::clone(series));
+        self.all.push(Arc::clone(series));
+        room.take_back(series);
     }
 }
 
 impl Series {
+    fn new(labels: LabelText, claimed: bool, before: Counts) -> Self {
+        let mut admitted = 0;
+        for (flag, count) in before.closed.iter().enumerate() {
+            admitted |= u8::from(*count > 0) << flag;
+        }
+        Self {
+            labels,
+            claimed,
+            counters: Mutex::default(),
+            before,
+            admitted: AtomicU8::new(admitted),
+            // Nobody was connected: what had not ended here had ended there.
+            diverted: AtomicU64::new(before.opened.saturating_sub(before.ended())),
+            evicted: AtomicBool::new(false),
+            watched: Mutex::default(),
+        }
+    }
+
     fn counters(&self, hand: Hand) -> Arc<Counters> {
         let mut all = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, counters)) = all.iter().find(|(owner, _)| *owner == hand) {
@@ -249,40 +334,82 @@ impl Series {
         all.push((hand, Arc::clone(&counters)));
         counters
     }
+
+    fn counts(&self) -> Counts {
+        let mut sum = self.before;
+        let all = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, counters) in &*all {
+            sum += counters.read();
+        }
+        sum
+    }
+
+    /// Flags for which it has room in the closed family.
+    fn flags(&self) -> usize {
+        self.admitted.load(Relaxed).count_ones() as usize
+    }
+
+    /// An end of this series that `overflow` counts.
+    pub(super) fn divert(&self) {
+        self.diverted.fetch_add(1, Relaxed);
+    }
 }
 
-/// A label set at the moment of a scrape.
-pub(super) struct Total {
-    labels: LabelText,
+impl Counters {
+    fn read(&self) -> Counts {
+        // Ends before beginnings: no scrape shows more connections closed than opened.
+        Counts {
+            closed: self.closed.each_ref().map(Counter::get),
+            received: self.received.get(),
+            sent: self.sent.get(),
+            opened: self.opened.get(),
+        }
+    }
+}
+
+/// The numbers of a label set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
     pub(super) opened: u64,
     pub(super) received: u64,
     pub(super) sent: u64,
     pub(super) closed: [u64; ResponseFlag::ALL.len()],
 }
 
+impl Counts {
+    fn ended(&self) -> u64 {
+        self.closed.iter().sum()
+    }
+
+    fn sum(&self) -> u64 {
+        let bytes = self.received.wrapping_add(self.sent);
+        bytes.wrapping_add(self.opened).wrapping_add(self.ended())
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, more: Self) {
+        self.opened += more.opened;
+        self.received += more.received;
+        self.sent += more.sent;
+        for (sum, closed) in self.closed.iter_mut().zip(more.closed) {
+            *sum += closed;
+        }
+    }
+}
+
+/// A label set at the moment of a scrape.
+pub(super) struct Total {
+    labels: LabelText,
+    pub(super) counts: Counts,
+}
+
 impl Total {
     fn of(series: &Arc<Series>) -> Self {
-        let mut total = Self {
+        Self {
             labels: series.labels.clone(),
-            opened: 0,
-            received: 0,
-            sent: 0,
-            closed: [0; ResponseFlag::ALL.len()],
-        };
-        let all = series
-            .counters
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        for (_, counters) in &*all {
-            // Ends before beginnings: no scrape shows more connections closed than opened.
-            for (sum, closed) in total.closed.iter_mut().zip(&counters.closed) {
-                *sum += closed.get();
-            }
-            total.received += counters.received.get();
-            total.sent += counters.sent.get();
-            total.opened += counters.opened.get();
+            counts: series.counts(),
         }
-        total
     }
 
     /// The labels of its samples, before and behind the flag.

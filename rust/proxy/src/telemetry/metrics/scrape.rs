@@ -4,6 +4,7 @@
 //! former. The length is known from the start, as HTTP wants it.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
 use super::{Handshake, Metrics, Side};
 use crate::telemetry::exposition::{Exposition, Kind};
@@ -27,12 +28,12 @@ pub struct Scrape {
 
 impl Scrape {
     /// Families in the order of the recording (spec/control.md §12).
-    pub(super) fn of(metrics: &Metrics) -> Self {
+    pub(super) fn of(metrics: &Metrics, now: Instant) -> Self {
         let (mut head, mut tail) = (Exposition::default(), Exposition::default());
         process::show(&mut head);
         metrics.runtimes.show(&mut head);
         metrics.show_build(&mut head);
-        let totals = metrics.traffic.totals();
+        let totals = metrics.traffic.totals(now);
         metrics.show_sockets(&mut tail);
         metrics.show_on_demand(&mut tail);
         process::show_ours(&mut tail);
@@ -132,13 +133,14 @@ impl Family {
     }
 
     fn samples(&self, total: &Total, mut sample: impl FnMut(ResponseFlag, u64)) {
+        let counts = &total.counts;
         let alive = match self.shows {
-            Shows::Opened => total.opened,
-            Shows::Received => total.received,
-            Shows::Sent => total.sent,
+            Shows::Opened => counts.opened,
+            Shows::Received => counts.received,
+            Shows::Sent => counts.sent,
             Shows::Closed | Shows::Failed => {
                 for flag in ResponseFlag::ALL {
-                    let count = total.closed[flag as usize];
+                    let count = counts.closed[flag as usize];
                     if count > 0 && (flag.is_failure() || self.shows == Shows::Closed) {
                         sample(flag, count);
                     }
@@ -147,7 +149,7 @@ impl Family {
             }
         };
         // Overflow may hold nothing but ends, of connections that had a set of their own.
-        if total.opened > 0 {
+        if counts.opened > 0 {
             sample(ResponseFlag::None, alive);
         }
     }
@@ -256,10 +258,29 @@ impl Metrics {
                 "Connection events counted as `overflow` as there are too many series (unstable).",
                 self.traffic.overflowed(),
             ),
+            (
+                "ztunnel_metrics_evicted_series",
+                "Label sets no longer shown as they were idle; they come back with their counts (unstable).",
+                self.traffic.evicted(),
+            ),
         ] {
             let sample = [([], Some(signed(value)))];
             labelled::<0>(text, name, help, Kind::Counter, sample);
         }
+        let forgotten = self.traffic.forgotten();
+        labelled(
+            text,
+            "ztunnel_metrics_forgotten",
+            "What evicted label sets had counted that are remembered no more (unstable).",
+            Kind::Counter,
+            [
+                ("series", forgotten.series),
+                ("connections", forgotten.connections),
+                ("received_bytes", forgotten.received),
+                ("sent_bytes", forgotten.sent),
+            ]
+            .map(|(of, count)| ([("of", of)], Some(signed(count)))),
+        );
     }
 }
 

@@ -3,6 +3,7 @@ use crate::telemetry::{
     ConnectionMetrics, Labels, Reporter, ResponseFlag, SecurityPolicy, ServiceLabels, SideLabels,
 };
 
+mod idle;
 mod oracle;
 
 fn metrics(limit: usize) -> Metrics {
@@ -260,7 +261,7 @@ fn our_own_metrics_say_that_they_are_unstable() {
         .lines()
         .filter(|line| line.starts_with("# HELP ztunnel_"))
         .collect();
-    assert_eq!(helps.len(), 8);
+    assert_eq!(helps.len(), 10);
     for help in helps {
         assert!(help.contains("unstable"), "{help}");
     }
