@@ -4,6 +4,7 @@
 //!
 //! | question | answered by |
 //! |---|---|
+//! | what did istiod answer, and what is held | [`delta::Response`], [`delta::Ledger`] |
 //! | what is there | [`store::MeshStore`] learns it, [`snapshot::MeshSnapshot`] is what readers hold |
 //! | where does this connection go | [`route::route`], [`route::inbound`] |
 //! | may it pass | [`authorize::authorize`] |
@@ -16,6 +17,7 @@ pub mod authorization;
 pub mod authorize;
 mod balance;
 pub mod decode;
+pub mod delta;
 pub mod explain;
 mod hash;
 pub mod identity;

@@ -1,7 +1,6 @@
 //! What a real istiod said, taken step by step, and the mesh after each beside what upstream made of it.
 //!
-//! `tests/vectors/istiod/README.md` says where the recordings come from. The envelope of a response is unpacked here only:
-//! in the product it is the client's.
+//! `tests/vectors/istiod/README.md` says where the recordings come from.
 #![expect(
     clippy::unwrap_used,
     reason = "a recording is what it is; helpers of a test are not tests to clippy"
@@ -9,38 +8,13 @@
 
 use std::collections::BTreeMap;
 
-use mesh::decode::{Resource, TYPE_ISTIO_ADDRESS, TYPE_ISTIO_AUTHORIZATION};
+use mesh::decode::{TYPE_ISTIO_ADDRESS, TYPE_ISTIO_AUTHORIZATION};
+use mesh::delta;
 use mesh::snapshot::MeshSnapshot;
 use mesh::store::{Applied, MeshStore};
-use prost::Message;
 use serde_json::{Value, json};
 
-/// `envoy.service.discovery.v3.DeltaDiscoveryResponse`, as far as a mesh needs it.
-#[derive(Clone, PartialEq, Message)]
-struct Response {
-    #[prost(message, repeated, tag = "2")]
-    resources: Vec<Named>,
-    #[prost(string, tag = "4")]
-    type_url: String,
-    #[prost(string, repeated, tag = "6")]
-    removed: Vec<String>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Named {
-    #[prost(message, optional, tag = "2")]
-    resource: Option<Any>,
-    #[prost(string, tag = "3")]
-    name: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Any {
-    #[prost(string, tag = "1")]
-    type_url: String,
-    #[prost(bytes = "vec", tag = "2")]
-    value: Vec<u8>,
-}
+type Response = delta::Response<Vec<u8>>;
 
 /// A step of a recording: what was done to the cluster, or what istiod said.
 enum Step {
@@ -55,7 +29,7 @@ fn recording(text: &str) -> Vec<Step> {
             Some(event) => Step::Event(event.to_owned()),
             None => {
                 let raw = from_base64(line["response"].as_str().unwrap());
-                Step::Response(Response::decode(&*raw).unwrap())
+                Step::Response(Response::read(raw).unwrap())
             }
         }
     };
@@ -83,25 +57,16 @@ fn from_base64(text: &str) -> Vec<u8> {
 }
 
 fn take(store: &mut MeshStore, response: &Response) -> Applied {
-    let mut resources = Vec::new();
-    for named in &response.resources {
-        let any = named
-            .resource
-            .as_ref()
-            .expect("istiod sends no empty resources");
-        assert_eq!(any.type_url, response.type_url);
-        resources.push(Resource {
-            type_url: &response.type_url,
-            name: &named.name,
-            value: &any.value,
-        });
-    }
-    let removed: Vec<_> = response
-        .removed
-        .iter()
-        .map(|name| (&*response.type_url, &**name))
-        .collect();
-    store.apply(&resources, &removed)
+    take_some(store, response, |_| true)
+}
+
+/// Only the resources whose names are `wanted`.
+fn take_some(store: &mut MeshStore, response: &Response, wanted: impl Fn(&str) -> bool) -> Applied {
+    let (mut resources, rejections) = response.batch();
+    assert_eq!(rejections, [], "istiod sends no empty resources");
+    resources.retain(|resource| wanted(resource.name));
+    let gone = response.removed().map(|name| (response.type_url(), name));
+    store.apply(&resources, &gone.collect::<Vec<_>>())
 }
 
 const SESSION: &str = include_str!("../../../tests/vectors/istiod/delta-session.jsonl");
@@ -243,7 +208,7 @@ fn the_mesh_follows_the_session() {
                 let service = expected.get_mut("services").unwrap().get_mut(echo).unwrap();
                 service["waypoint"] = json!({"destination": "l7/waypoint.l7.svc.cluster.local", "hboneMtlsPort": 15008});
                 // Sent along, unchanged.
-                assert_eq!(response.resources.len(), 2);
+                assert_eq!(response.count(), 2);
                 assert!(applied.changes.workloads.is_empty());
             }
             other => panic!("unknown event: {other}"),
@@ -265,7 +230,7 @@ fn everything_that_was_recorded_is_taken() {
         for step in recording(text) {
             if let Step::Response(response) = step {
                 assert_eq!(take(&mut store, &response).rejections, []);
-                *kinds.entry(response.type_url).or_insert(0) += 1;
+                *kinds.entry(response.type_url().to_owned()).or_insert(0) += 1;
             }
         }
         assert!(kinds[TYPE_ISTIO_ADDRESS] > 0);
@@ -280,22 +245,15 @@ fn endpoints_that_came_before_their_service_are_staged() {
     let Some(Step::Response(first)) = steps.first() else {
         panic!("the sync comes first");
     };
-    let mut response = first.clone();
-    response
-        .resources
-        .retain(|named| named.name.starts_with("Kubernetes/"));
-    take(&mut store, &response);
+    let is_workload = |name: &str| name.starts_with("Kubernetes/");
+    take_some(&mut store, first, is_workload);
     let staged = section(&store.snapshot(), "stagedServices");
     assert_eq!(
         staged["shop/db.shop.svc.cluster.local"]["Kubernetes//Pod/shop/db-0"],
         json!({"workloadUid": "Kubernetes//Pod/shop/db-0", "port": {"5432": 5432}, "status": "Healthy"})
     );
     assert_eq!(staged.as_object().unwrap().len(), 8);
-    response.resources = first.resources.clone();
-    response
-        .resources
-        .retain(|named| !named.name.starts_with("Kubernetes/"));
-    take(&mut store, &response);
+    take_some(&mut store, first, |name| !is_workload(name));
     assert_eq!(
         dump(&store.snapshot())["services"],
         dump(&first_sync().snapshot())["services"]
