@@ -44,10 +44,11 @@ impl MeshStore {
         Arc::clone(&self.current)
     }
 
-    /// Takes one batch: removals (type URL, resource name) first, then upserts in order.
+    /// Takes one batch: upserts in order, then removals (type URL, resource name), as one answer of delta ADS has them
+    /// (spec/control.md §4.6): what is in both is gone.
     ///
-    /// A name given twice in one batch is taken once; the later ones are rejected. Removing what is not there is no
-    /// mistake: the control side may repeat itself.
+    /// A name given twice in one batch is taken once; the later ones are rejected, for nobody knows which was meant.
+    /// Removing what is not there is no mistake: the control side may repeat itself.
     pub fn apply(&mut self, upserts: &[Resource<'_>], removed: &[(&str, &str)]) -> Applied {
         let mut batch = Batch {
             mesh: MeshSnapshot::clone(&self.current),
@@ -59,9 +60,6 @@ impl MeshStore {
             services: HashSet::default(),
             applied: Applied::default(),
         };
-        for (type_url, name) in removed {
-            batch.remove(type_url, name);
-        }
         let mut seen = HashSet::with_capacity_and_hasher(upserts.len(), Keyed::default());
         for resource in upserts {
             if seen.insert((resource.type_url, resource.name)) {
@@ -69,6 +67,9 @@ impl MeshStore {
             } else {
                 batch.reject(resource, "is given twice in one batch".into());
             }
+        }
+        for (type_url, name) in removed {
+            batch.remove(type_url, name);
         }
         let (mesh, applied) = batch.finish();
         if !applied.changes.is_empty() {

@@ -180,10 +180,10 @@ enum Key {
     Vip(IpAddr),
 }
 
-/// Tells the store a batch; what it must have taken: removals first, of upserts the first of each name.
+/// Tells the store a batch; what it must have taken: of upserts the first of each name, then the removals.
 fn tell(store: &mut MeshStore, batch: &[Instruction]) -> Vec<Instruction> {
     let (mut removed, mut upserts, mut twice) = (Vec::new(), Vec::new(), 0);
-    let (mut accepted, mut taken) = (Vec::new(), Vec::new());
+    let (mut taken, mut gone) = (Vec::new(), Vec::new());
     let mut seen = BTreeSet::new();
     for instruction in batch {
         let (type_url, which, value) = match *instruction {
@@ -197,7 +197,7 @@ fn tell(store: &mut MeshStore, batch: &[Instruction]) -> Vec<Instruction> {
                     if as_istio { TYPE_ISTIO_ADDRESS } else { local },
                     name(which),
                 ));
-                accepted.push(*instruction);
+                gone.push(*instruction);
                 continue;
             }
             Instruction::Service(which, a, b) => {
@@ -229,8 +229,8 @@ fn tell(store: &mut MeshStore, batch: &[Instruction]) -> Vec<Instruction> {
         .collect();
     let applied = store.apply(&resources, &removed);
     assert_eq!(applied.rejections.len(), twice, "{:?}", applied.rejections);
-    accepted.extend(taken);
-    accepted
+    taken.extend(gone);
+    taken
 }
 
 /// All that is known, in plain lists.
@@ -276,8 +276,13 @@ impl Model {
                 .is_some_and(|s| s.keys(*which).contains(key))
         };
         self.found_since.retain(|(which, key), _| found(which, key));
-        for which in declared {
-            for key in services[&which].keys(which) {
+        // What was declared and removed is not there.
+        for (which, service) in declared
+            .into_iter()
+            .filter_map(|which| services.get_key_value(&which))
+        {
+            let which = *which;
+            for key in service.keys(which) {
                 self.now += 1;
                 self.found_since.entry((which, key)).or_insert(self.now);
             }

@@ -62,13 +62,44 @@ fn a_view_stays_as_it_was() {
 }
 
 #[test]
-fn removals_come_before_upserts() {
+fn removals_come_after_upserts() {
     let mut store = MeshStore::new();
-    let file = json!({"workloads": [pod("a", &["10.0.0.1"], json!({}))]});
-    apply(&mut store, &file);
-    let again = resources(&file);
-    store.apply(&[again[0].borrow()], &[(TYPE_WORKLOAD, "a")]);
-    assert!(store.snapshot().workload_by_uid("a").is_some());
+    let first = json!({"workloads": [pod("a", &["10.0.0.1"], json!({"services": {"ns/s.ns": {}}}))],
+        "services": [service("s", &["/10.1.0.1"], json!({}))], "policies": [policy("p", "Deny", json!([]), json!({}))]});
+    let all = [
+        (TYPE_WORKLOAD, "a"),
+        (TYPE_SERVICE, "ns/s.ns"),
+        (TYPE_AUTHORIZATION, "ns/p"),
+    ];
+    for known in [false, true] {
+        if known {
+            apply(&mut store, &first);
+        }
+        let mut second = first.clone();
+        second["services"][0]["ports"] = json!({"81": 81});
+        second["workloads"][0]["workloadIps"] = json!(["10.0.0.9"]);
+        let owned = resources(&second);
+        let borrowed: Vec<_> = owned.iter().map(Owned::borrow).collect();
+        let applied = store.apply(&borrowed, &all);
+        assert_eq!(applied.rejections, []);
+        let mesh = store.snapshot();
+        let counts = (
+            mesh.workload_count(),
+            mesh.service_count(),
+            mesh.policy_count(),
+        );
+        assert_eq!(counts, (0, 0, 0));
+        for address in ["10.0.0.1", "10.0.0.9"] {
+            let address = address.parse().unwrap();
+            assert!(mesh.workload_by_address("", address).is_none());
+        }
+        let vip = "10.1.0.1".parse().unwrap();
+        assert!(mesh.service_by_vip("", vip, None).is_none());
+        assert_eq!(dump(&mesh, "stagedServices"), json!({}));
+        let told = &applied.changes;
+        assert_eq!(told.policies.len(), 1);
+        assert!(told.workloads.contains("a"));
+    }
 }
 
 #[test]
@@ -405,17 +436,19 @@ mod any_order {
             stores[0].apply(&borrowed, &removed);
             let borrowed_shuffled: Vec<_> = shuffled.iter().map(Owned::borrow).collect();
             stores[1].apply(&borrowed_shuffled, &removed);
-            for name in &removed {
-                stores[2].apply(&[], &[*name]);
-            }
             for one in &things {
                 stores[2].apply(&[one.borrow()], &[]);
+            }
+            for name in &removed {
+                stores[2].apply(&[], &[*name]);
             }
             let views = stores.each_ref().map(|store| seen(&store.snapshot()));
             prop_assert_eq!(&views[0], &views[1]);
             prop_assert_eq!(&views[0], &views[2]);
             // Once more changes nothing.
-            prop_assert!(stores[0].apply(&borrowed, &[]).changes.is_empty());
+            let kept = |one: &&Resource<'_>| !removed.contains(&(one.type_url, one.name));
+            let kept: Vec<_> = borrowed.iter().filter(kept).copied().collect();
+            prop_assert!(stores[0].apply(&kept, &removed).changes.is_empty());
             // What was removed one by one to the end leaves nothing behind.
             let all: Vec<_> = first.iter().chain(&things).map(|t| (t.type_url, t.name.as_str())).collect();
             stores[0].apply(&[], &all);
