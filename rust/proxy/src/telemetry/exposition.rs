@@ -26,6 +26,13 @@ impl Exposition {
         }
     }
 
+    /// In what a family counts; follows its head.
+    pub(super) fn unit(&mut self, name: &str, unit: &str) {
+        for part in ["# UNIT ", name, " ", unit, "\n"] {
+            self.push(part);
+        }
+    }
+
     /// How long such a head will be.
     pub(super) fn family_length(name: &str, help: &str, kind: Kind) -> usize {
         head(name, help, kind).map(str::len).iter().sum()

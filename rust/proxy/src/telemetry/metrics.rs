@@ -19,6 +19,7 @@ use super::on_demand::OnDemand;
 use super::recorder::{Gauge, Hands, Recorder};
 use super::runtimes::{Runtimes, Shown};
 use super::traffic::Traffic;
+use super::xds::{StreamEnd, Xds};
 
 pub use super::recorder::Held;
 pub use scrape::Scrape;
@@ -37,6 +38,7 @@ pub struct Metrics {
     refusals: Mutex<BTreeMap<(Side, &'static str), u64>>,
     unknown_policies: AtomicU64,
     on_demand: OnDemand,
+    xds: Xds,
 }
 
 /// Which way the traffic of a tunnel goes.
@@ -73,6 +75,7 @@ impl Metrics {
             refusals: Mutex::default(),
             unknown_policies: AtomicU64::new(0),
             on_demand: OnDemand::default(),
+            xds: Xds::default(),
         }
     }
 
@@ -108,6 +111,16 @@ impl Metrics {
     /// A destination's name that had to be resolved for a connection of `source`.
     pub fn resolved_on_demand(&self, source: &SideLabels<'_>, hostname: &str) {
         self.on_demand.count(source, hostname);
+    }
+
+    /// An answer of the control plane, and bytes of its payloads.
+    pub fn xds_answered(&self, type_url: &str, bytes: usize) {
+        self.xds.answered(type_url, bytes, Instant::now());
+    }
+
+    /// The end of a stream to the control plane.
+    pub fn xds_ended(&self, end: StreamEnd) {
+        self.xds.ended(end);
     }
 
     /// The end of a TLS handshake.

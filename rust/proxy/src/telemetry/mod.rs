@@ -18,8 +18,10 @@ pub mod stats;
 mod text;
 mod time;
 mod traffic;
+mod xds;
 
 pub use flag::ResponseFlag;
 pub use labels::{Labels, Reporter, SecurityPolicy, ServiceLabels, SideLabels};
 pub use recorder::{ConnectionMetrics, Recorder};
 pub use text::Value;
+pub use xds::StreamEnd;

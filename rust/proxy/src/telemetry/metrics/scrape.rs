@@ -33,11 +33,13 @@ impl Scrape {
         process::show(&mut head);
         metrics.runtimes.show(&mut head);
         metrics.show_build(&mut head);
+        metrics.xds.show(&mut head);
         let totals = metrics.traffic.totals(now);
         metrics.show_sockets(&mut tail);
         metrics.show_on_demand(&mut tail);
         process::show_ours(&mut tail);
         metrics.show_ours(&mut tail);
+        metrics.xds.show_age(&mut tail, Instant::now());
         metrics.show_losses(&mut tail);
         tail.end();
         let mut length = head.len() + tail.len();
