@@ -9,10 +9,12 @@ use std::time::Duration;
 use mesh::decode;
 use mesh::identity::Identity;
 use proxy::settings::Settings;
+use proxy::telemetry::StreamEnd;
 use proxy::tls::WorkloadCertificate;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::delta::{DeltaResponse, borrowed};
 use crate::dump::Dump;
 use crate::errors;
 use crate::events::Event;
@@ -158,6 +160,28 @@ impl DataPlane {
             self.core.apply(&upserts, &removed)
         });
         Ok(rejections.into_iter().map(Rejection::from).collect())
+    }
+
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "owned values cross the boundary"
+    )]
+    fn apply_delta(
+        &self,
+        py: Python<'_>,
+        response: &DeltaResponse,
+        also_removed: Vec<String>,
+    ) -> PyResult<Vec<Rejection>> {
+        self.alive()?;
+        let rejections = py.detach(|| self.core.apply_delta(&response.0, &borrowed(&also_removed)));
+        Ok(rejections.into_iter().map(Rejection::from).collect())
+    }
+
+    fn count_xds_end(&self, reason: &str) -> PyResult<()> {
+        let end = StreamEnd::parse(reason)
+            .ok_or_else(|| errors::value(format!("no end that a stream has: {reason}")))?;
+        self.core.count_xds_end(end);
+        Ok(())
     }
 
     fn mark_synced(&self) -> PyResult<()> {

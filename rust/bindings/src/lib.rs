@@ -5,6 +5,7 @@
 
 mod data_plane;
 mod decide;
+mod delta;
 mod dump;
 mod errors;
 mod events;
@@ -36,6 +37,8 @@ mod _ztunnel {
     use super::data_plane::{DataPlane, Rejection, Resource};
     #[pymodule_export]
     use super::decide::Mesh;
+    #[pymodule_export]
+    use super::delta::{DeltaResponse, Ledger};
     #[pymodule_export]
     use super::dump::Dump;
     #[pymodule_export]

@@ -11,9 +11,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use mesh::decode::{Rejection, Resource};
+use mesh::decode::{Rejection, Resource, TYPE_ISTIO_ADDRESS, TYPE_ISTIO_AUTHORIZATION};
+use mesh::delta::Response;
 use mesh::identity::Identity;
-use mesh::store::MeshStore;
+use mesh::store::{Applied, MeshStore};
 use mesh::workload::Workload;
 use tokio::sync::watch;
 
@@ -23,6 +24,8 @@ use crate::dump::{Dump, DumpError};
 use crate::settings::{LogFormat, Settings, SettingsError};
 use crate::shared::Shared;
 use crate::sys;
+use crate::telemetry::StreamEnd;
+use crate::telemetry::Value;
 use crate::telemetry::log::{self, Filter, FilterError, Logger, Losses};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::readiness::{Heartbeats, Readiness};
@@ -43,6 +46,7 @@ const PROXY: &str = "proxy";
 /// What makes a node that is leaving not ready.
 const DRAIN: &str = "drain";
 const TARGET: &str = "ztunnel";
+const XDS: &str = "xds::client";
 
 /// What log lines get to be written in at the end (spec/control.md §13).
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -174,12 +178,45 @@ impl DataPlane {
         }
     }
 
-    /// Applies configuration: removals first, then what is new or changed. What cannot be used comes back with the
-    /// reason and changes nothing.
+    /// Applies configuration: what is new or changed, then removals. What cannot be used comes back with the reason and
+    /// changes nothing.
     pub fn apply(&self, resources: &[Resource<'_>], removed: &[(&str, &str)]) -> Vec<Rejection> {
+        self.learn(|store| store.apply(resources, removed))
+    }
+
+    /// Applies an answer of delta ADS in one step: its resources, then what it says is gone, then `also_removed`. An answer
+    /// of a type that we never ask for is counted, told of and otherwise taken as it is (spec/control.md §4.5).
+    pub fn apply_delta<B: AsRef<[u8]>>(
+        &self,
+        response: &Response<B>,
+        also_removed: &[&str],
+    ) -> Vec<Rejection> {
+        let type_url = response.type_url();
+        let metrics = &self.shared.metrics;
+        metrics.xds_answered(type_url, response.payload());
+        if ![TYPE_ISTIO_ADDRESS, TYPE_ISTIO_AUTHORIZATION].contains(&type_url) {
+            let url = [("type_url", Value::Text(type_url))];
+            let text = "an answer of an unknown type changes nothing";
+            self.shared.log.error(XDS, text, &url);
+            return Vec::new();
+        }
+        let (resources, mut rejections) = response.batch();
+        let gone = response.removed().chain(also_removed.iter().copied());
+        let gone: Vec<_> = gone.map(|name| (type_url, name)).collect();
+        rejections.extend(self.learn(|store| store.apply(&resources, &gone)));
+        rejections
+    }
+
+    /// A stream to the control plane ended.
+    pub fn count_xds_end(&self, end: StreamEnd) {
+        self.shared.metrics.xds_ended(end);
+    }
+
+    /// Takes a batch, shows it to the workers, and follows up what is different.
+    fn learn(&self, batch: impl FnOnce(&mut MeshStore) -> Applied) -> Vec<Rejection> {
         let mut learned = lock(&self.mesh);
         let before = self.shared.local_workload();
-        let applied = learned.store.apply(resources, removed);
+        let applied = batch(&mut learned.store);
         if applied.changes.is_empty() {
             return applied.rejections;
         }
