@@ -35,6 +35,8 @@ struct Verified {
     identity: Identity,
     /// When all of its certificates are valid.
     validity: Validity,
+    /// The list of revoked certificates that it was held against.
+    list: u64,
 }
 
 impl Fingerprint {
@@ -55,6 +57,10 @@ impl Fingerprint {
         bytes.copy_from_slice(digest.as_ref());
         Self(bytes)
     }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl VerifiedChains {
@@ -62,11 +68,11 @@ impl VerifiedChains {
         Self(Mutex::new(Recent::new(GENERATION)))
     }
 
-    /// Whom the chain names, if it has passed before and is valid now.
-    pub(super) fn find(&self, chain: &Fingerprint, now: UnixTime) -> Option<Identity> {
+    /// Whom the chain names, if it has passed before, with the same list of revoked certificates, and is valid now.
+    pub(super) fn find(&self, chain: &Fingerprint, now: UnixTime, list: u64) -> Option<Identity> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let verified = kept.get(&chain.0[..])?;
-        if verified.validity.includes(now) {
+        if verified.list == list && verified.validity.includes(now) {
             return Some(verified.identity);
         }
         // Whatever is wrong with it now, the full check says it in its own words.
@@ -75,9 +81,20 @@ impl VerifiedChains {
     }
 
     /// Remembers a chain that has passed just now.
-    pub(super) fn remember(&self, chain: Fingerprint, identity: Identity, validity: Validity) {
+    pub(super) fn remember(
+        &self,
+        chain: Fingerprint,
+        identity: Identity,
+        validity: Validity,
+        list: u64,
+    ) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.insert(chain, Verified { identity, validity });
+        let verified = Verified {
+            identity,
+            validity,
+            list,
+        };
+        kept.insert(chain, verified);
     }
 
     #[cfg(test)]

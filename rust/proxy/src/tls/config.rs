@@ -14,6 +14,7 @@ use rustls::sign::SingleCertAndKey;
 use rustls::version::TLS13;
 
 use super::record::{RecordPlan, Tap};
+use super::verify::Trust;
 use crate::settings::{Groups, RecordLayer};
 
 /// One side's settings for the connections it opens; made by [`super::WorkloadCertificate::client`].
@@ -21,6 +22,7 @@ use crate::settings::{Groups, RecordLayer};
 pub struct ClientConfig {
     pub(super) tls: Arc<rustls::ClientConfig>,
     pub(super) records: RecordPlan,
+    pub(super) trust: Option<Arc<Trust>>,
 }
 
 /// One side's settings for the connections it accepts; made by [`super::WorkloadCertificate::server`].
@@ -28,6 +30,8 @@ pub struct ClientConfig {
 pub struct ServerConfig {
     pub(super) tls: Arc<rustls::ServerConfig>,
     pub(super) records: RecordPlan,
+    /// Who may be asked about the peer later; tests have peers that believe anybody.
+    pub(super) trust: Option<Arc<Trust>>,
 }
 
 impl ClientConfig {

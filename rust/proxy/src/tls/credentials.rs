@@ -19,6 +19,7 @@ use super::certificate::{CertificateInfo, Reading, from_pem};
 use super::config::{self, ClientConfig, ServerConfig};
 use super::keys::PrivateKey;
 use super::record::RecordPlan;
+use super::revocation::Revocations;
 use super::verify::{ClientMustBeOf, MAX_CHAIN, ServerMustBe, Trust, VerifyError, spiffe_name};
 use crate::recent::Recent;
 use crate::settings::Groups;
@@ -91,11 +92,12 @@ impl WorkloadCertificate {
             warnings,
             provider,
             certified,
-            trust,
             server: Arc::new(ServerConfig {
                 tls: Arc::new(server),
                 records: RecordPlan::default(),
+                trust: Some(Arc::clone(&trust)),
             }),
+            trust,
             clients: Mutex::new(Recent::new(CLIENTS)),
         })
     }
@@ -160,7 +162,13 @@ impl WorkloadCertificate {
         ClientConfig {
             tls: Arc::new(tls),
             records: self.server.records,
+            trust: Some(Arc::clone(&self.trust)),
         }
+    }
+
+    /// Its peers are held against this list from now on.
+    pub(super) fn heed(&self, revocations: &Arc<Revocations>) {
+        self.trust.heed(Arc::clone(revocations));
     }
 
     /// Its connections agree on keys by these groups.
@@ -171,6 +179,7 @@ impl WorkloadCertificate {
         self.server = Arc::new(ServerConfig {
             tls: Arc::new(tls),
             records: self.server.records,
+            trust: Some(Arc::clone(&self.trust)),
         });
         self.clients = Mutex::new(Recent::new(CLIENTS));
         self
@@ -179,7 +188,12 @@ impl WorkloadCertificate {
     /// Its connections make their records so.
     pub(super) fn with_records(mut self, records: RecordPlan) -> Self {
         let tls = Arc::clone(&self.server.tls);
-        self.server = Arc::new(ServerConfig { tls, records });
+        let trust = Some(Arc::clone(&self.trust));
+        self.server = Arc::new(ServerConfig {
+            tls,
+            records,
+            trust,
+        });
         self.clients = Mutex::new(Recent::new(CLIENTS));
         self
     }

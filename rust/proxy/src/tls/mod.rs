@@ -13,6 +13,7 @@
 //! | `verify` | is the peer who it must be |
 //! | `record` | its records, once the handshake is over |
 //! | `chains` | which chains have passed that check before |
+//! | `revocation` | whose certificate counts no more |
 //! | `session` | one connection as bytes in, bytes out |
 //! | `error` | why a connection ended, for the log and for the metric |
 
@@ -23,6 +24,7 @@ mod credentials;
 mod error;
 mod keys;
 mod record;
+mod revocation;
 mod session;
 mod store;
 mod verify;
@@ -38,6 +40,7 @@ pub use keys::{KeyError, PrivateKey};
 pub use record::{
     RECORD_HEADER, RECORD_PAYLOAD, RECORD_TRAILER, RecordChoice, RecordPlan, choose_records,
 };
+pub use revocation::{CrlError, RevocationList, Revocations, Standing};
 pub use session::{Facts, Session};
 pub use store::{CredentialStore, NoCredential};
 pub use verify::VerifyError;

@@ -13,9 +13,12 @@ use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 use rustls_pki_types::{IpAddr, Ipv4Addr, ServerName};
 
+use super::chains::Use;
 use super::config::{ClientConfig, ServerConfig};
 use super::error::TlsError;
 use super::record::{RECORD_HEADER, RECORD_PAYLOAD, RECORD_TRAILER, Received, RecordPlan, Records};
+use super::revocation::Standing;
+use super::verify::Trust;
 use crate::settings::RecordLayer;
 use engine::{Engine, Job};
 use plain::Plain;
@@ -34,6 +37,10 @@ pub struct Session {
     /// What the last `receive` left with the caller, in bytes.
     kept: usize,
     peer: Option<Identity>,
+    /// Who has judged the peer, and as what; until the handshake is over.
+    judge: Option<(Arc<Trust>, Use)>,
+    /// Boxed: there is none unless certificates may be revoked.
+    standing: Option<Box<Standing>>,
     agreed: Option<Agreed>,
     peer_closed: bool,
     closed: bool,
@@ -76,7 +83,8 @@ impl Session {
         let (tls, tap) = config.tapped();
         let connection = UnbufferedClientConnection::new(tls, nobody)?;
         let engine = Engine::Client(Box::new(connection));
-        Ok(Self::new(Plain::new(engine, tap), config.records))
+        let judge = config.trust.clone().map(|trust| (trust, Use::Server));
+        Ok(Self::new(Plain::new(engine, tap), config.records, judge))
     }
 
     /// The side that accepts.
@@ -87,16 +95,19 @@ impl Session {
         let (tls, tap) = config.tapped();
         let connection = UnbufferedServerConnection::new(tls)?;
         let engine = Engine::Server(Box::new(connection));
-        Ok(Self::new(Plain::new(engine, tap), config.records))
+        let judge = config.trust.clone().map(|trust| (trust, Use::Client));
+        Ok(Self::new(Plain::new(engine, tap), config.records, judge))
     }
 
-    fn new(plain: Plain, plan: RecordPlan) -> Self {
+    fn new(plain: Plain, plan: RecordPlan, judge: Option<(Arc<Trust>, Use)>) -> Self {
         Self {
             path: Path::Plain(plain),
             plan,
             heard: false,
             kept: 0,
             peer: None,
+            judge,
+            standing: None,
             agreed: None,
             peer_closed: false,
             closed: false,
@@ -240,6 +251,13 @@ impl Session {
         self.peer.as_ref()
     }
 
+    /// What the connection rests on, if certificates may be revoked: to be asked again with each new list. None before the
+    /// end of the handshake.
+    #[must_use]
+    pub fn standing(&self) -> Option<&Standing> {
+        self.standing.as_deref()
+    }
+
     /// The agreed application protocol, if the peer offered any.
     #[must_use]
     pub fn alpn(&self) -> Option<&[u8]> {
@@ -332,6 +350,10 @@ impl Session {
             return Ok(());
         }
         let (peer, agreed) = plain.result()?;
+        if let Some((judge, usage)) = self.judge.take() {
+            let standing = judge.standing(plain.peer_chain(), usage)?;
+            self.standing = standing.map(Box::new);
+        }
         self.peer = Some(peer);
         self.agreed = Some(agreed);
         if self.plan.layer == RecordLayer::InPlace

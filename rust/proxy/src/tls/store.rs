@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::credentials::WorkloadCertificate;
 use super::record::RecordPlan;
+use super::revocation::Revocations;
 use crate::settings::Groups;
 
 type Certificates = HashMap<Identity, Arc<WorkloadCertificate>>;
@@ -25,6 +26,7 @@ pub struct CredentialStore {
     installed: watch::Sender<()>,
     records: RecordPlan,
     groups: Groups,
+    revocations: Arc<Revocations>,
 }
 
 impl CredentialStore {
@@ -36,6 +38,7 @@ impl CredentialStore {
             installed: watch::Sender::new(()),
             records,
             groups: Groups::default(),
+            revocations: Arc::default(),
         }
     }
 
@@ -46,12 +49,19 @@ impl CredentialStore {
         self
     }
 
+    /// Whom nobody believes any more, whatever certificate of ours it speaks to.
+    #[must_use]
+    pub fn revocations(&self) -> &Arc<Revocations> {
+        &self.revocations
+    }
+
     /// Takes a certificate into use; new handshakes of its identity use it from now on.
     pub fn install(&self, certificate: WorkloadCertificate) {
         let certificate = match self.groups {
             Groups::All => certificate, // as it was made
             groups @ Groups::Pqc => certificate.with_groups(groups),
         };
+        certificate.heed(&self.revocations);
         let certificate = Arc::new(certificate.with_records(self.records));
         self.change(|certificates| {
             certificates.insert(certificate.identity().clone(), Arc::clone(&certificate));

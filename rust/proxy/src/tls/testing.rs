@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use mesh::identity::Identity;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair,
+    RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
@@ -29,15 +30,21 @@ pub(crate) fn identity(text: &str) -> Identity {
 
 impl From<rustls::ClientConfig> for ClientConfig {
     fn from(tls: rustls::ClientConfig) -> Self {
-        let (tls, records) = (Arc::new(tls), RecordPlan::default());
-        Self { tls, records }
+        Self {
+            tls: Arc::new(tls),
+            records: RecordPlan::default(),
+            trust: None,
+        }
     }
 }
 
 impl From<rustls::ServerConfig> for ServerConfig {
     fn from(tls: rustls::ServerConfig) -> Self {
-        let (tls, records) = (Arc::new(tls), RecordPlan::default());
-        Self { tls, records }
+        Self {
+            tls: Arc::new(tls),
+            records: RecordPlan::default(),
+            trust: None,
+        }
     }
 }
 
@@ -105,6 +112,30 @@ impl Authority {
         &self.root_pem
     }
 
+    /// Itself, as an intermediate shows itself.
+    pub(super) fn der(&self) -> &CertificateDer<'static> {
+        self.issuer.der()
+    }
+
+    /// A list of revoked certificates, of its own signing and long out of date.
+    pub(crate) fn crl(&self, revoked: &[SerialNumber]) -> rcgen::CertificateRevocationList {
+        let entry = |serial_number: &SerialNumber| RevokedCertParams {
+            serial_number: serial_number.clone(),
+            revocation_time: date_time_ymd(2019, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(2020, 2, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.iter().map(entry).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).unwrap()
+    }
+
     /// Leaf and intermediates.
     pub(super) fn sign(
         &self,
@@ -132,6 +163,13 @@ impl Authority {
         let chain = pem(&self.sign(leaf, &key));
         WorkloadCertificate::new(identity(name), &key, chain.as_bytes(), roots.as_bytes()).unwrap()
     }
+}
+
+/// The serial number of a certificate.
+pub(crate) fn serial(der: &[u8]) -> SerialNumber {
+    let der = CertificateDer::from(der);
+    let certificate = webpki::EndEntityCert::try_from(&der).unwrap();
+    SerialNumber::from_slice(certificate.serial())
 }
 
 fn authority(name: &str) -> CertificateParams {

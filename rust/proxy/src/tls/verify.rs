@@ -4,8 +4,9 @@
 //! then authorises another (spec/reliability.md U8). Who may do what comes later, in `mesh::authorize`.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use aws_lc_rs::digest::{Context, SHA256};
 use mesh::identity::{Identity, TrustDomain};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
@@ -14,10 +15,11 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
-use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyUsage};
+use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyUsage, RevocationOptions};
 
 use super::certificate::{Unreadable, Validity, rfc3339_of, uri_names};
-use super::chains::{self, Fingerprint, Use, VerifiedChains};
+use super::chains::{self, Use, VerifiedChains};
+use super::revocation::{Revocations, Shown, Standing};
 
 /// Longest chain that is looked at, leaf included (spec/reliability.md T03); the path search itself stops at
 /// six intermediates and a budget of signatures.
@@ -25,11 +27,19 @@ pub(super) const MAX_CHAIN: usize = 10;
 /// Largest certificate that is looked at (spec/reliability.md T03).
 const MAX_CERTIFICATE: usize = 16 * 1024;
 
-/// The signers we believe. One per certificate in use, shared by every connection's verifier.
+/// The signers we believe, and whom of theirs not. One per certificate in use, shared by every connection's verifier.
 pub(super) struct Trust {
+    anchors: Arc<Anchors>,
+    verified: VerifiedChains,
+    /// Set before the first handshake.
+    revocations: OnceLock<Arc<Revocations>>,
+}
+
+/// Roots, and the signatures that are accepted below them. What a live connection keeps of a [`Trust`].
+pub(super) struct Anchors {
     roots: Vec<TrustAnchor<'static>>,
     algorithms: WebPkiSupportedAlgorithms,
-    verified: VerifiedChains,
+    digest: [u8; 32],
 }
 
 impl Trust {
@@ -38,9 +48,37 @@ impl Trust {
         algorithms: WebPkiSupportedAlgorithms,
     ) -> Self {
         Self {
-            roots,
-            algorithms,
+            anchors: Arc::new(Anchors::new(roots, algorithms)),
             verified: VerifiedChains::new(),
+            revocations: OnceLock::new(),
+        }
+    }
+
+    /// From now on peers are also held against this list.
+    pub(super) fn heed(&self, revocations: Arc<Revocations>) {
+        // A second one would be the same data plane's.
+        let _ = self.revocations.set(revocations);
+    }
+
+    /// What a connection rests on whose peer has just been believed: the list has been given, so it may be revoked later.
+    /// `None` where nobody will ask.
+    ///
+    /// # Errors
+    /// [`VerifyError::Revoked`]: a list has come since the peer was checked.
+    pub(super) fn standing(
+        &self,
+        chain: &[CertificateDer<'_>],
+        usage: Use,
+    ) -> Result<Option<Standing>, VerifyError> {
+        let Some(revocations) = self.revocations.get().filter(|list| list.is_heeded()) else {
+            return Ok(None);
+        };
+        let standing = Standing::of(&self.anchors, chain, usage);
+        match standing {
+            Some(standing) if standing.is_revoked_by(&revocations.current()) => {
+                Err(VerifyError::Revoked)
+            }
+            standing => Ok(standing),
         }
     }
 
@@ -54,23 +92,32 @@ impl Trust {
         usage: Use,
     ) -> Result<Identity, VerifyError> {
         check_size(leaf, intermediates)?;
-        let chain = Fingerprint::of(usage, leaf, intermediates);
-        if let Some(identity) = self.verified.find(&chain, now) {
+        let shown = Shown {
+            leaf,
+            intermediates,
+            usage,
+        };
+        let (chain, list) = (
+            shown.fingerprint(),
+            self.revocations.get().map(|lists| lists.current()),
+        );
+        let number = list.as_ref().map_or(0, |list| list.generation());
+        if let Some(identity) = self.verified.find(&chain, now, number) {
             chains::note(leaf, &identity);
             return Ok(identity);
         }
-        let key_usage = match usage {
-            Use::Client => KeyUsage::client_auth(),
-            Use::Server => KeyUsage::server_auth(),
-        };
-        self.check_path(leaf, intermediates, now, key_usage)?;
+        self.check_path(leaf, intermediates, now, key_usage(usage))?;
+        if list.is_some_and(|list| list.revokes(&self.anchors, &shown, now)) {
+            return Err(VerifyError::Revoked);
+        }
         let identity = spiffe_name(leaf)?;
         // Of all that was shown, needed or not: an intermediate that nobody needs may be too odd to be read, or
         // expired already, and then the chain is checked each time.
         if let Ok(validity) = validity_of_all(leaf, intermediates)
             && validity.includes(now)
         {
-            self.verified.remember(chain, identity.clone(), validity);
+            self.verified
+                .remember(chain, identity.clone(), validity, number);
         }
         Ok(identity)
     }
@@ -89,26 +136,87 @@ impl Trust {
         usage: impl ExtendedKeyUsageValidator,
     ) -> Result<(), VerifyError> {
         check_size(leaf, intermediates)?;
-        EndEntityCert::try_from(leaf)
-            .and_then(|leaf| {
-                leaf.verify_for_usage(
-                    self.algorithms.all,
-                    &self.roots,
-                    intermediates,
-                    now,
-                    usage,
-                    None,
-                    None,
-                )
-                .map(drop)
-            })
+        self.anchors
+            .path(leaf, intermediates, now, usage, None)
             .map_err(VerifyError::of_path)
+    }
+
+    fn algorithms(&self) -> &WebPkiSupportedAlgorithms {
+        &self.anchors.algorithms
     }
 }
 
 impl fmt::Debug for Trust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Trust({} roots)", self.roots.len())
+        write!(f, "Trust({} roots)", self.anchors.roots.len())
+    }
+}
+
+impl Anchors {
+    fn new(roots: Vec<TrustAnchor<'static>>, algorithms: WebPkiSupportedAlgorithms) -> Self {
+        let mut context = Context::new(&SHA256);
+        for root in &roots {
+            for part in [&root.subject, &root.subject_public_key_info] {
+                context.update(&part.len().to_be_bytes());
+                context.update(part);
+            }
+        }
+        let mut digest = [0; 32];
+        digest.copy_from_slice(context.finish().as_ref());
+        Self {
+            roots,
+            algorithms,
+            digest,
+        }
+    }
+
+    /// The same for the same roots in the same order.
+    pub(super) fn digest(&self) -> &[u8] {
+        &self.digest
+    }
+
+    fn path(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        usage: impl ExtendedKeyUsageValidator,
+        revocation: Option<RevocationOptions<'_>>,
+    ) -> Result<(), webpki::Error> {
+        let leaf = EndEntityCert::try_from(leaf)?;
+        leaf.verify_for_usage(
+            self.algorithms.all,
+            &self.roots,
+            intermediates,
+            now,
+            usage,
+            revocation,
+            None,
+        )
+        .map(drop)
+    }
+
+    /// Whether every way from the chain to a root goes over a certificate that these lists, signed by its issuer, name.
+    pub(super) fn find_revoked(
+        &self,
+        shown: &Shown<'_>,
+        at: UnixTime,
+        lists: RevocationOptions<'_>,
+    ) -> bool {
+        let usage = key_usage(shown.usage);
+        let path = self.path(shown.leaf, shown.intermediates, at, usage, Some(lists));
+        // The latter: signed by the issuer, whose certificate forgets to say that it may. The operator gave us the list.
+        matches!(
+            path,
+            Err(webpki::Error::CertRevoked | webpki::Error::IssuerNotCrlSigner)
+        )
+    }
+}
+
+fn key_usage(usage: Use) -> KeyUsage {
+    match usage {
+        Use::Client => KeyUsage::client_auth(),
+        Use::Server => KeyUsage::server_auth(),
     }
 }
 
@@ -214,7 +322,7 @@ impl ServerCertVerifier for ServerMustBe {
         leaf: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, leaf, signature, &self.trust.algorithms)
+        verify_tls12_signature(message, leaf, signature, self.trust.algorithms())
     }
 
     fn verify_tls13_signature(
@@ -223,11 +331,11 @@ impl ServerCertVerifier for ServerMustBe {
         leaf: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, leaf, signature, &self.trust.algorithms)
+        verify_tls13_signature(message, leaf, signature, self.trust.algorithms())
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.trust.algorithms.supported_schemes()
+        self.trust.algorithms().supported_schemes()
     }
 }
 
@@ -281,7 +389,7 @@ impl ClientCertVerifier for ClientMustBeOf {
         leaf: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, leaf, signature, &self.trust.algorithms)
+        verify_tls12_signature(message, leaf, signature, self.trust.algorithms())
     }
 
     fn verify_tls13_signature(
@@ -290,11 +398,11 @@ impl ClientCertVerifier for ClientMustBeOf {
         leaf: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, leaf, signature, &self.trust.algorithms)
+        verify_tls13_signature(message, leaf, signature, self.trust.algorithms())
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.trust.algorithms.supported_schemes()
+        self.trust.algorithms().supported_schemes()
     }
 }
 
@@ -317,6 +425,8 @@ pub enum VerifyError {
     NoSpiffeName(Option<String>),
     /// Before `notBefore` (seconds since 1970; now, then the limit).
     NotYetValid(u64, u64),
+    /// A list of revoked certificates names one of the chain.
+    Revoked,
     /// No chain to a root that we hold.
     UnknownRoot,
     /// An extended key usage that does not include this side of a connection.
@@ -350,6 +460,7 @@ impl VerifyError {
             Self::NoCertificate => "no_certificate",
             Self::NoSpiffeName(_) => "no_spiffe_name",
             Self::NotYetValid(..) => "not_yet_valid",
+            Self::Revoked => "revoked",
             Self::UnknownRoot => "unknown_root",
             Self::WrongPurpose => "wrong_purpose",
             Self::WrongSan { .. } => "wrong_san",
@@ -383,6 +494,7 @@ impl VerifyError {
             CertificateError::NotValidYetContext { time, not_before } => {
                 Self::NotYetValid(time.as_secs(), not_before.as_secs())
             }
+            CertificateError::Revoked => Self::Revoked,
             CertificateError::UnknownIssuer => Self::UnknownRoot,
             CertificateError::InvalidPurpose => Self::WrongPurpose,
             CertificateError::BadSignature => Self::BadSignature,
@@ -410,6 +522,7 @@ impl From<VerifyError> for rustls::Error {
                 time: at(now),
                 not_before: at(limit),
             },
+            VerifyError::Revoked => CertificateError::Revoked,
             VerifyError::UnknownRoot => CertificateError::UnknownIssuer,
             VerifyError::WrongPurpose => CertificateError::InvalidPurpose,
             other => CertificateError::Other(OtherError(Arc::new(other))),
@@ -451,6 +564,9 @@ impl fmt::Display for VerifyError {
                 rfc3339(limit),
                 rfc3339(now)
             ),
+            Self::Revoked => {
+                f.write_str("peer's certificate, or that of its signer, is revoked by CRL")
+            }
             Self::UnknownRoot => f.write_str(
                 "peer's certificate is not signed by a root we hold; do both sides have the same roots?",
             ),

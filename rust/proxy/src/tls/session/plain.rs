@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use mesh::identity::Identity;
 use rustls::CommonState;
+use rustls_pki_types::CertificateDer;
 
 use super::engine::{Engine, Job, Step};
 use super::{ALERT_RECORD_OVERFLOW, Agreed, Facts, plain_alert};
@@ -110,6 +111,11 @@ impl Plain {
             facts: self.facts(),
         };
         Ok((spiffe_name(leaf)?, agreed))
+    }
+
+    /// What the peer has shown, the leaf first.
+    pub(super) fn peer_chain(&self) -> &[CertificateDer<'static>] {
+        self.common().peer_certificates().unwrap_or_default()
     }
 
     fn facts(&self) -> Option<Facts> {
