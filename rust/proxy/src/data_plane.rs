@@ -29,7 +29,7 @@ use crate::telemetry::Value;
 use crate::telemetry::log::{self, Filter, FilterError, Logger, Losses};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::readiness::{Heartbeats, Readiness};
-use crate::tls::{self, CredentialStore, WorkloadCertificate};
+use crate::tls::{self, CredentialStore, CrlError, RevocationList, WorkloadCertificate};
 
 mod opened;
 mod threads;
@@ -106,6 +106,7 @@ impl DataPlane {
             mesh: ArcSwap::new(store.snapshot()),
             mesh_version: watch::Sender::new(0),
             policy_version: watch::Sender::new(0),
+            revocation_version: watch::Sender::new(0),
             phase: watch::Sender::new(Phase::Waiting),
             credentials: CredentialStore::new(records.plan).with_groups(settings.tls.groups),
             events: Events::new()?,
@@ -281,6 +282,22 @@ impl DataPlane {
     /// Forgets the certificate of an identity.
     pub fn forget(&self, identity: &Identity) {
         self.shared.credentials.forget(identity);
+    }
+
+    /// Takes a list of revoked certificates into use (any number of CRLs in PEM, or one in DER; empty: none): refuses
+    /// those who are on it, and ends their tunnels. Gives how many serial numbers it has.
+    ///
+    /// # Errors
+    /// What is no such list; the last good one stays.
+    pub fn revoke(&self, crl: &[u8]) -> Result<usize, CrlError> {
+        let list = RevocationList::read(crl).inspect_err(|_| self.shared.metrics.crl_unusable())?;
+        let serials = list.serials();
+        self.shared.credentials.revocations().replace(list);
+        // Behind the list: whoever hears of it finds it.
+        self.shared
+            .revocation_version
+            .send_modify(|version| *version += 1);
+        Ok(serials)
     }
 
     /// Readable when [`Self::take_events`] has something to give.

@@ -32,6 +32,8 @@ pub(crate) enum Stage {
     Connect,
     /// Bytes in both directions.
     Relay,
+    /// Ended as the peer's certificate was revoked while the tunnel was up.
+    Revocation,
     /// Ended by our own shutdown.
     Drain,
 }
@@ -89,6 +91,7 @@ impl Error {
             Stage::TlsConfig => ResponseFlag::TlsFailure,
             Stage::DialTimeout => ResponseFlag::NetworkPolicy,
             Stage::Tunnel => ResponseFlag::H2HandshakeFailure,
+            Stage::Revocation => ResponseFlag::CertRevoked,
             Stage::Drain => ResponseFlag::None,
             Stage::Negotiation
             | Stage::Lookup
@@ -116,6 +119,16 @@ impl Error {
             Side::Local,
             "drain",
             "connection failed to drain within the timeout",
+        )
+    }
+
+    /// The tunnel of a running connection was ended: its peer's certificate counts no more.
+    pub(crate) fn peer_revoked(side: Side) -> Self {
+        Self::new(
+            Stage::Revocation,
+            side,
+            "revoked",
+            "connection closed: peer certificate revoked by CRL",
         )
     }
 

@@ -69,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) mesh_version: watch::Sender<u64>,
     /// Moves with every change that may take a permission away.
     pub(crate) policy_version: watch::Sender<u64>,
+    /// Moves with every list of revoked certificates.
+    pub(crate) revocation_version: watch::Sender<u64>,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) credentials: CredentialStore,
     pub(crate) events: Events,

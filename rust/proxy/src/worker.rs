@@ -33,6 +33,7 @@ use crate::tls::WorkloadCertificate;
 use crate::tunnel::client::Dialer;
 use crate::tunnel::held;
 use crate::tunnel::pool::TunnelPool;
+use crate::tunnel::revocation;
 use crate::tunnel::set::TunnelSet;
 use crate::turns::Turns;
 use crate::{inbound, outbound, passthrough, sys};
@@ -142,6 +143,8 @@ impl Worker {
         let mut phase = self.shared.phase.subscribe();
         self.keep(self.clone().beat(id));
         self.keep(self.clone().watch_policies());
+        let (shared, tunnels) = (self.shared.clone(), self.tunnels.clone());
+        self.keep(revocation::watch(shared, tunnels));
         self.keep(self.clone().sweep_pool());
         self.keep(self.clone().answer(id, inquiries));
         let mut accepting = Vec::new();

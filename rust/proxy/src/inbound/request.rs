@@ -29,7 +29,7 @@ use crate::relay::abort::{abort, finish, guard};
 use crate::relay::halves::Halves;
 use crate::sys;
 use crate::telemetry::metrics;
-use crate::tunnel::TunnelStream;
+use crate::tunnel::{StreamEnd, TunnelStream};
 
 /// One CONNECT.
 pub(super) struct Request {
@@ -66,6 +66,15 @@ impl Refusal {
             record: Some(Box::new(record)),
         })
     }
+}
+
+/// Whoever asked has gone, or shall not be answered.
+fn gone(end: &StreamEnd) -> Error {
+    if end.is_revoked() {
+        return Error::peer_revoked(Side::Downstream);
+    }
+    let text = "client disconnected before the connection was made";
+    Error::new(Stage::Relay, Side::Downstream, "cancelled", text)
 }
 
 impl Request {
@@ -153,12 +162,7 @@ impl Request {
         tokio::select! {
             biased;
             error = self.registration.cut_in_tunnel() => Err(error),
-            _ = self.stream.cut() => Err(Error::new(
-                Stage::Relay,
-                Side::Downstream,
-                "cancelled",
-                "client disconnected before the connection was made",
-            )),
+            end = self.stream.cut() => Err(gone(&end)),
             done = action => done,
         }
     }

@@ -9,7 +9,7 @@
 //!      ├─ writing to the application failed ─▶ Emptying (what it had sent) ──▶ Reset
 //!      ├─ the stream was cut ─▶ Delivering (what is held) ──┬────────────────▶ Reset or Failed
 //!      │                             the answer was whole ──┴▶ Discarding ───▶ Finished
-//!      └─ cut by us ─────────────────────────────────────────────────────────▶ Cut
+//!      └─ cut by us, or the peer's certificate is revoked ─────────────────────────────────────────────────────────▶ Cut
 //! ```
 
 use std::future::{Future, poll_fn};
@@ -352,6 +352,9 @@ impl<'c> Halves<'c> {
             Side::Downstream => Side::Upstream,
             _ => Side::Downstream,
         };
+        if end.is_revoked() {
+            return RelayEnd::Cut(Error::peer_revoked(peer));
+        }
         match end {
             // The far application reset, or the far policy changed: the peer says no more than "cancelled", or, as
             // Envoy, what RFC 9113 §8.5 has for it.

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use tokio::runtime::RuntimeMetrics;
 
+use super::crl::CrlCounts;
 use super::labels::SideLabels;
 use super::log::Losses;
 use super::on_demand::OnDemand;
@@ -39,6 +40,7 @@ pub struct Metrics {
     unknown_policies: AtomicU64,
     on_demand: OnDemand,
     xds: Xds,
+    crl: CrlCounts,
 }
 
 /// Which way the traffic of a tunnel goes.
@@ -76,6 +78,7 @@ impl Metrics {
             unknown_policies: AtomicU64::new(0),
             on_demand: OnDemand::default(),
             xds: Xds::default(),
+            crl: CrlCounts::default(),
         }
     }
 
@@ -121,6 +124,21 @@ impl Metrics {
     /// The end of a stream to the control plane.
     pub fn xds_ended(&self, end: StreamEnd) {
         self.xds.ended(end);
+    }
+
+    /// A peer was refused, or its tunnel ended, as a list of revoked certificates names it.
+    pub fn crl_rejection(&self, side: Side) {
+        self.crl.rejection(side);
+    }
+
+    /// A tunnel of which nobody knows what it rests on: it was there before the first list.
+    pub fn crl_untracked(&self, side: Side) {
+        self.crl.untracked(side);
+    }
+
+    /// A list of revoked certificates that cannot be used.
+    pub fn crl_unusable(&self) {
+        self.crl.unusable();
     }
 
     /// The end of a TLS handshake.

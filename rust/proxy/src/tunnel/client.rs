@@ -12,6 +12,7 @@ use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use super::driver::Timeouts;
+use super::revocation;
 use super::set::TunnelSet;
 use super::state::{Tunnel, TunnelEnd, handshake_result};
 use crate::error::{Error, Side, Stage};
@@ -69,6 +70,7 @@ impl Dialer {
         let outcome = tunnel.established().await;
         self.metrics
             .handshake(metrics::Side::Outbound, handshake_result(&outcome));
+        revocation::count(&self.metrics, metrics::Side::Outbound, &outcome);
         outcome.map_err(|end| tunnel_failed(peer, &end))?;
         Ok(tunnel)
     }

@@ -133,6 +133,9 @@ impl Tunnel {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         state.wire.driver = Some(context.waker().clone());
+        if state.revoked {
+            return Poll::Ready(TunnelEnd::Revoked);
+        }
         let outcome = match state.read(context, link, turn) {
             Err(end) => Some(end),
             Ok(()) if state.aborting => Some(TunnelEnd::Drained),
@@ -157,11 +160,14 @@ impl Tunnel {
 
     /// Tells everyone, and puts the last bytes together.
     fn finish(&self, end: TunnelEnd) -> Rc<TunnelEnd> {
+        let end = end.unwrapped();
         let mut state = self.state.borrow_mut();
+        let serves = state.wire.engine.role() == hbone::Role::Server;
         if matches!(
             end,
             TunnelEnd::PingTimeout | TunnelEnd::Drained | TunnelEnd::Closed
-        ) {
+        ) || (serves && matches!(end, TunnelEnd::Revoked))
+        {
             state.wire.engine.go_away(ErrorCode::NoError, "");
         }
         // Failing here changes nothing: the tunnel is over, only its farewell is lost.

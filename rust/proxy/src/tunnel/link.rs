@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
+use super::state::PeerRevoked;
 use super::stream::{Room, SendError, StreamEnd, TunnelStream};
 use crate::relay::io::{read_records, write_available};
 use crate::sys;
@@ -138,6 +139,9 @@ impl Link for TunnelStream {
 }
 
 fn broken(end: &StreamEnd) -> io::Error {
+    if end.is_revoked() {
+        return io::Error::new(io::ErrorKind::ConnectionReset, PeerRevoked);
+    }
     let text = match end {
         StreamEnd::Reset(code) => format!("stream reset by peer: {code}"),
         StreamEnd::Lost(end) => end.to_string(),

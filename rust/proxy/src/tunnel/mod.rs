@@ -12,6 +12,7 @@ pub(crate) mod nested;
 mod outgoing;
 pub(crate) mod pool;
 mod request;
+pub(crate) mod revocation;
 pub(crate) mod server;
 pub(crate) mod set;
 mod sharing;

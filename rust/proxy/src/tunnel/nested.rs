@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use super::client::{Dialer, session_failed};
 use super::first_flight::FirstFlight;
 use super::request;
+use super::revocation;
 use super::state::{Tunnel, TunnelEnd, handshake_result};
 use super::stream::TunnelStream;
 use crate::error::{Error, Side, Stage};
@@ -63,6 +64,7 @@ impl Dialer {
         let session = behind.session.map_err(|error| session_failed(&error))?;
         let tunnel = Tunnel::new(hbone::Connection::new(self.engine.clone()), session);
         let mut making = Making(Some(tunnel.clone()));
+        let member = self.tunnels.add_inner(&tunnel);
         let turn = Turn::of(&self.handshakes);
         let driver = tunnel
             .clone()
@@ -70,7 +72,7 @@ impl Dialer {
         let open = self.metrics.tunnel(metrics::Side::Outbound);
         spawn_local(async move {
             driver.await;
-            drop(open);
+            drop((member, open));
         });
         let outcome = match timeout_at(by, tunnel.established()).await {
             Ok(outcome) => outcome,
@@ -78,6 +80,7 @@ impl Dialer {
         };
         self.metrics
             .handshake(metrics::Side::Outbound, handshake_result(&outcome));
+        revocation::count(&self.metrics, metrics::Side::Outbound, &outcome);
         outcome.map_err(|end| handshake_failed(gateway, &end))?;
         let stream = tunnel.open(&behind.head).map_err(|_| lost(gateway))?;
         // For this one only: with it the tunnel ends in order.

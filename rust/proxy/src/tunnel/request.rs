@@ -57,6 +57,7 @@ pub(super) async fn answer(
             let text = format!("stream reset by peer: {code}");
             Err(NoAnswer::Decided(lost(&text)))
         }
+        Err(end) if end.is_revoked() => Err(NoAnswer::Decided(Error::peer_revoked(Side::Upstream))),
         Err(StreamEnd::Lost(end)) => Err(NoAnswer::Lost(lost(&end.to_string()))),
     }
 }

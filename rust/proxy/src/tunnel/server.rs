@@ -7,6 +7,7 @@ use std::rc::Rc;
 use tokio::net::TcpStream;
 
 use super::driver::Timeouts;
+use super::revocation;
 use super::set::TunnelSet;
 use super::state::{Request, Tunnel, TunnelEnd, handshake_result};
 use super::stream::TunnelStream;
@@ -44,6 +45,7 @@ impl Serving<'_> {
             drop(door);
             self.metrics
                 .handshake(Side::Inbound, handshake_result(&outcome));
+            revocation::count(self.metrics, Side::Inbound, &outcome);
         };
         let serve = |tunnel: &Rc<Tunnel>, request: Request| {
             on_request(tunnel.accept(request.stream), request);

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ use super::state::Tunnel;
 #[derive(Default)]
 pub(crate) struct TunnelSet {
     tunnels: RefCell<HashMap<u64, Rc<Tunnel>>>,
+    /// Tunnels inside one of those: they end with it.
+    inner: RefCell<HashMap<u64, Weak<Tunnel>>>,
     next: Cell<u64>,
     leaving: Cell<bool>,
     waiting: RefCell<Option<Waker>>,
@@ -24,15 +26,38 @@ pub(super) struct Member {
     key: u64,
 }
 
+/// The same for a tunnel inside another.
+pub(super) struct InnerMember(Member);
+
 impl TunnelSet {
     pub(super) fn add(self: &Rc<Self>, tunnel: Rc<Tunnel>) -> Member {
+        let member = self.member();
+        self.tunnels.borrow_mut().insert(member.key, tunnel);
+        member
+    }
+
+    /// A tunnel inside another. A drain need not know it; who looks at every peer does.
+    pub(super) fn add_inner(self: &Rc<Self>, tunnel: &Rc<Tunnel>) -> InnerMember {
+        let member = self.member();
+        let tunnel = Rc::downgrade(tunnel);
+        self.inner.borrow_mut().insert(member.key, tunnel);
+        InnerMember(member)
+    }
+
+    fn member(self: &Rc<Self>) -> Member {
         let key = self.next.get();
         self.next.set(key + 1);
-        self.tunnels.borrow_mut().insert(key, tunnel);
         Member {
             set: self.clone(),
             key,
         }
+    }
+
+    /// All that live now, those inside others too.
+    pub(super) fn members(&self) -> Vec<Weak<Tunnel>> {
+        let (outer, inner) = (self.tunnels.borrow(), self.inner.borrow());
+        let outer = outer.values().map(Rc::downgrade);
+        outer.chain(inner.values().cloned()).collect()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -96,6 +121,12 @@ impl TunnelSet {
             Poll::Pending
         })
         .await;
+    }
+}
+
+impl Drop for InnerMember {
+    fn drop(&mut self) {
+        self.0.set.inner.borrow_mut().remove(&self.0.key);
     }
 }
 

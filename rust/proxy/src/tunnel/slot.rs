@@ -25,6 +25,13 @@ pub(crate) enum StreamEnd {
     Lost(Rc<TunnelEnd>),
 }
 
+impl StreamEnd {
+    /// The peer is nobody to speak to any more: what has come of it is not delivered either.
+    pub(crate) fn is_revoked(&self) -> bool {
+        matches!(self, Self::Lost(end) if matches!(**end, TunnelEnd::Revoked))
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Slot {
     /// The application, once it is connected; before that everything is held.
@@ -158,7 +165,8 @@ impl Slot {
         self.awaits_room && self.cut.is_none()
     }
 
-    fn wake(&self) {
+    /// Whatever it waits for, on either side.
+    pub(super) fn wake(&self) {
         if let Some(task) = &self.task {
             task.wake_by_ref();
         }

@@ -16,11 +16,12 @@ use mesh::identity::Identity;
 
 use super::held;
 use super::outgoing::{self, Outgoing};
+use super::revocation::Verdict;
 use super::sharing::Sharing;
 use super::slot::{Slot, StreamEnd};
 use crate::scratch;
-use crate::telemetry::metrics::Handshake;
-use crate::tls::{Session, TlsError};
+use crate::telemetry::metrics::{Handshake, Side};
+use crate::tls::{RevocationList, Session, TlsError};
 
 /// Why a tunnel is no more.
 #[derive(Debug, thiserror::Error)]
@@ -48,10 +49,34 @@ pub(crate) enum TunnelEnd {
     /// Of one stream, not of the tunnel.
     #[error("too much is held for applications that do not read")]
     Shed,
+    /// A list of revoked certificates names the peer's.
+    #[error("connection closed: peer certificate revoked by CRL")]
+    Revoked,
     /// Our own shutdown reached its deadline.
     #[error("connection failed to drain within the timeout")]
     Drained,
 }
+
+impl TunnelEnd {
+    /// A tunnel inside another is lost for the reason for which that was.
+    pub(super) fn unwrapped(self) -> Self {
+        match self {
+            Self::Io(error)
+                if error
+                    .get_ref()
+                    .is_some_and(|inner| inner.is::<PeerRevoked>()) =>
+            {
+                Self::Revoked
+            }
+            end => end,
+        }
+    }
+}
+
+/// How [`TunnelEnd::Revoked`] of an outer tunnel reaches the one inside, for which it is a way to read and write.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", TunnelEnd::Revoked)]
+pub(super) struct PeerRevoked;
 
 /// How a handshake went, for the metric.
 pub(super) fn handshake_result(outcome: &Result<(), Rc<TunnelEnd>>) -> Handshake {
@@ -99,7 +124,11 @@ pub(super) struct State {
     pub(super) established: bool,
     /// Asked to end at once.
     pub(super) aborting: bool,
+    /// Asked to end at once, as the peer is nobody to speak to any more.
+    pub(super) revoked: bool,
     pub(super) pong: bool,
+    /// That nobody knows what it rests on was counted.
+    told_untracked: bool,
     pub(super) idle_since: Instant,
 }
 
@@ -145,7 +174,9 @@ impl Tunnel {
                 closing: false,
                 established: false,
                 aborting: false,
+                revoked: false,
                 pong: false,
+                told_untracked: false,
                 idle_since: Instant::now(),
             }),
         })
@@ -189,6 +220,7 @@ impl Tunnel {
         matches!(state.phase, Phase::Preface | Phase::Open)
             && !state.closing
             && !state.aborting
+            && !state.revoked
             && state.wire.engine.can_open()
             && state.wire.engine.open_streams() < limit
     }
@@ -204,6 +236,7 @@ impl Tunnel {
         !matches!(state.phase, Phase::Ended(_))
             && !state.closing
             && !state.aborting
+            && !state.revoked
             && !state.wire.engine.is_going_away()
     }
 
@@ -248,6 +281,37 @@ impl Tunnel {
         let mut state = self.state.borrow_mut();
         state.aborting = true;
         state.wire.wake_driver();
+    }
+
+    /// Ends the tunnel now: nothing more goes either way, as the peer's certificate is revoked.
+    pub(super) fn revoke(&self) {
+        let mut state = self.state.borrow_mut();
+        state.revoked = true;
+        state.wire.wake_driver();
+    }
+
+    /// What a list of revoked certificates says about it.
+    pub(super) fn verdict(&self, list: &RevocationList) -> Verdict {
+        let state = &mut *self.state.borrow_mut();
+        // One that is told to end is not told twice, and one whose handshake is not over asks by itself.
+        let over = state.revoked || matches!(state.phase, Phase::Ended(_));
+        if over || state.wire.tls.is_handshaking() {
+            return Verdict::Good;
+        }
+        match state.wire.tls.standing() {
+            Some(standing) if standing.is_revoked_by(list) => Verdict::Revoked,
+            Some(_) => Verdict::Good,
+            None if std::mem::replace(&mut state.told_untracked, true) => Verdict::Good,
+            None => Verdict::Untracked,
+        }
+    }
+
+    /// Whose traffic it carries.
+    pub(super) fn side(&self) -> Side {
+        match self.state.borrow().wire.engine.role() {
+            hbone::Role::Client => Side::Outbound,
+            hbone::Role::Server => Side::Inbound,
+        }
     }
 }
 
@@ -456,6 +520,9 @@ impl State {
         self.phase = Phase::Ended(end.clone());
         for slot in self.slots.values_mut() {
             slot.cut(StreamEnd::Lost(end.clone()));
+            if matches!(*end, TunnelEnd::Revoked) {
+                slot.wake();
+            }
         }
         self.wake_watchers();
         end

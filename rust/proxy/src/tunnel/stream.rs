@@ -32,7 +32,7 @@ pub(crate) enum Inbox {
     Held,
     /// Everything was delivered and the peer sent END_STREAM.
     Finished,
-    /// Everything was delivered and the stream was cut.
+    /// Everything was delivered and the stream was cut; or it was cut and nothing shall be delivered any more.
     Cut(StreamEnd),
     /// The application's socket failed while bytes were written to it.
     ApplicationFailed,
@@ -155,6 +155,9 @@ impl TunnelStream {
         self.with(|_, slot| {
             if slot.application_failed {
                 return Poll::Ready(Inbox::ApplicationFailed);
+            }
+            if let Some(end) = slot.cut.as_ref().filter(|end| end.is_revoked()) {
+                return Poll::Ready(Inbox::Cut(end.clone()));
             }
             if slot.held.len() > 0 {
                 return Poll::Ready(Inbox::Held);

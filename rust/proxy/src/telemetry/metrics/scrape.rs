@@ -37,6 +37,7 @@ impl Scrape {
         let totals = metrics.traffic.totals(now);
         metrics.show_sockets(&mut tail);
         metrics.show_on_demand(&mut tail);
+        metrics.crl.show(&mut tail);
         process::show_ours(&mut tail);
         metrics.show_ours(&mut tail);
         metrics.xds.show_age(&mut tail, Instant::now());

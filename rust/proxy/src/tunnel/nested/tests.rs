@@ -369,3 +369,17 @@ fn a_gateway_that_cuts_the_stream_during_the_handshake_is_named() {
         assert!(error.text().contains(&far.address.to_string()), "{error}");
     });
 }
+
+#[test]
+fn a_gateway_that_is_revoked_ends_what_goes_through_it_with_that_reason() {
+    play(async {
+        let (lab, mut client, _server, ended) = joined().await;
+        let outer = open(&lab.pool, lab.gateway.address, &lab.own).await;
+        outer.unwrap().tunnel().revoke();
+        let RelayEnd::Cut(error) = ended.await.unwrap() else {
+            panic!("not cut");
+        };
+        assert_eq!(error, Error::peer_revoked(Side::Upstream));
+        assert!(client.read(&mut [0]).await.is_err(), "reset");
+    });
+}
