@@ -220,6 +220,16 @@ impl DataPlane {
         Ok(())
     }
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "owned values cross the boundary"
+    )]
+    fn revoke(&self, py: Python<'_>, crl: Vec<u8>) -> PyResult<usize> {
+        self.alive()?;
+        py.detach(|| self.core.revoke(&crl))
+            .map_err(|error| errors::crl(&error))
+    }
+
     #[getter]
     fn event_fd(&self) -> i32 {
         self.core.event_descriptor()

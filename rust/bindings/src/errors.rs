@@ -5,7 +5,7 @@
 use proxy::data_plane::StartError;
 use proxy::dump::DumpError;
 use proxy::settings::SettingsError;
-use proxy::tls::{CredentialError, KeyError};
+use proxy::tls::{CredentialError, CrlError, KeyError};
 use pyo3::PyErr;
 
 mod python {
@@ -51,4 +51,8 @@ pub(crate) fn closed() -> PyErr {
 
 pub(crate) fn value(message: String) -> PyErr {
     pyo3::exceptions::PyValueError::new_err(message)
+}
+
+pub(crate) fn crl(error: &CrlError) -> PyErr {
+    python::CredentialError::new_err(error.to_string())
 }
