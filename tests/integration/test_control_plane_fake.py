@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from grpclib import GRPCError, Status
 from grpclib.exceptions import StreamTerminatedError
 
-from tests.support.ads_client import NODE, AdsClient, certificate, connected, streaming
+from tests.support.ads_client import NODE, AdsClient, certificate, connected, endpoint, streaming
 from ztunnel.testing.istiod import (
     ADDRESS,
     AUTHORIZATION,
@@ -225,7 +225,7 @@ async def test_a_frozen_server_answers_nothing_until_it_is_thawed() -> None:
             async with asyncio.timeout(0.1):
                 await client.raw()
         # New connections shake hands, and then nothing.
-        async with connected(istiod) as connection:
+        async with connected(endpoint(istiod)) as connection:
             await connection.__connect__()
         istiod.port.thaw()
         # The read that timed out has taken nothing.

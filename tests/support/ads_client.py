@@ -74,28 +74,38 @@ class AdsClient:
         await self.say(DeltaRequest(type_url=response.type_url, nonce=response.nonce, error=why))
 
 
-@asynccontextmanager
-async def connected(istiod: FakeIstiod) -> AsyncIterator[Connection]:
-    """A connection that trusts the server."""
-    connection = Connection(
-        Endpoint(
-            host=istiod.port.host,
-            port=istiod.port.port,
-            roots=RootText(istiod.certificates.bundle),
-            cluster_id=istiod.cluster_id,
-        )
+def endpoint(istiod: FakeIstiod) -> Endpoint:
+    """Where the server is, and whom to believe there."""
+    return Endpoint(
+        host=istiod.port.host,
+        port=istiod.port.port,
+        roots=RootText(istiod.certificates.bundle),
+        cluster_id=istiod.cluster_id,
     )
+
+
+@asynccontextmanager
+async def connected(to: Endpoint) -> AsyncIterator[Connection]:
+    """A connection, made at the first call on it."""
+    connection = Connection(to)
     try:
         yield connection
     finally:
-        connection.close()
+        await _close(connection)
 
 
 @asynccontextmanager
 async def streaming(istiod: FakeIstiod, token: str | None = None) -> AsyncIterator[AdsClient]:
     """A stream on a connection of its own; leaving drops it."""
-    async with connected(istiod) as connection:
-        metadata = [("authorization", f"Bearer {token or istiod.token}")]
+    async with streaming_to(endpoint(istiod), token or istiod.token) as client:
+        yield client
+
+
+@asynccontextmanager
+async def streaming_to(to: Endpoint, token: str) -> AsyncIterator[AdsClient]:
+    """The same, to wherever the server is."""
+    async with connected(to) as connection:
+        metadata = [("authorization", f"Bearer {token}")]
         opened = connection.request(
             DELTA_RESOURCES, Cardinality.STREAM_STREAM, bytes, bytes, metadata=metadata
         )
@@ -109,9 +119,20 @@ async def streaming(istiod: FakeIstiod, token: str | None = None) -> AsyncIterat
                 await stream.cancel()
 
 
+async def _close(connection: Connection) -> None:
+    """At once: a loop that ends now waits for nobody's `close_notify`."""
+    protocol = connection._protocol
+    if protocol is not None and not protocol.connection.is_closing():
+        protocol.connection._transport.abort()
+    connection.close()
+    # The transport's end is told in the next turns of the loop, TLS's first and TCP's after it.
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
 async def certificate(istiod: FakeIstiod, request: CertificateRequest, token: str) -> list[str]:
     """A `cert_chain`; `GRPCError` if there is none."""
-    async with connected(istiod) as connection:
+    async with connected(endpoint(istiod)) as connection:
         method = UnaryUnaryMethod(connection, CREATE_CERTIFICATE, bytes, bytes)
         raw = await method(
             request.encode(), timeout=DEADLINE, metadata=[("authorization", f"Bearer {token}")]

@@ -82,6 +82,25 @@ class Authority:
         self.pem = _pem(builder.sign(above._key, hashes.SHA256()))
         """Its own certificate."""
 
+    def dump(self) -> str:
+        """Its key and its certificate, for another process that is to be the same authority."""
+        key = self._key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        return key.decode() + self.pem
+
+    @classmethod
+    def load(cls, dumped: str) -> Authority:
+        """The counterpart of `dump`."""
+        made = cls()
+        key = serialization.load_pem_private_key(dumped.encode(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101 - as `dump` wrote it
+        certificate = x509.load_pem_x509_certificate(dumped.encode())
+        made._key, made._name, made.pem = key, certificate.subject, _pem(certificate)
+        return made
+
     def intermediate(self) -> Authority:
         """One that this one vouches for."""
         return Authority(self)

@@ -15,7 +15,7 @@ from grpclib import GRPCError, Status
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ztunnel.testing.istiod.certificates import Signing
+    from ztunnel.testing.istiod.issuing import Signing
 
 Chain: TypeAlias = tuple[str, ...]
 Answer: TypeAlias = "Callable[[Signing], Chain | Awaitable[Chain]]"
@@ -23,28 +23,28 @@ Answer: TypeAlias = "Callable[[Signing], Chain | Awaitable[Chain]]"
 
 def honest(signing: Signing) -> Chain:
     """The leaf, each intermediate, and the bundle of roots in one element, as istiod has it."""
-    return signing.leaf(), *signing.above()
+    return signing.leaf(), *signing.above
 
 
 def garbage(signing: Signing) -> Chain:
     """A leaf that is no certificate."""
-    return "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", *signing.above()
+    return "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", *signing.above
 
 
 def no_pem(signing: Signing) -> Chain:
     """A leaf that is not even PEM."""
-    return "hello", *signing.above()
+    return "hello", *signing.above
 
 
 def wrong_identity(identity: str) -> Answer:
     """A leaf for somebody else."""
-    return lambda signing: (signing.leaf(identity=identity), *signing.above())
+    return lambda signing: (signing.leaf(identity=identity), *signing.above)
 
 
 def other_key(signing: Signing) -> Chain:
     """A leaf for a key that the client does not have."""
     key = ec.generate_private_key(ec.SECP256R1()).public_key()
-    return signing.leaf(key=key), *signing.above()
+    return signing.leaf(key=key), *signing.above
 
 
 def empty(signing: Signing) -> Chain:
@@ -60,7 +60,7 @@ def only_leaf(signing: Signing) -> Chain:
 
 def expired(signing: Signing) -> Chain:
     """A leaf that was good until half a minute ago."""
-    return signing.leaf(seconds=-30.0), *signing.above()
+    return signing.leaf(seconds=-30.0), *signing.above
 
 
 def wrong_order(signing: Signing) -> Chain:
@@ -70,7 +70,7 @@ def wrong_order(signing: Signing) -> Chain:
 
 def huge(signing: Signing) -> Chain:
     """The leaf, and 1 MiB of roots after it."""
-    *between, roots = signing.above()
+    *between, roots = signing.above
     return signing.leaf(), *between, roots * (1024 * 1024 // len(roots) + 1)
 
 
@@ -78,7 +78,7 @@ def several_roots(*others: str) -> Answer:
     """More roots in the last element than those that the CA has."""
 
     def answer(signing: Signing) -> Chain:
-        *between, roots = signing.above()
+        *between, roots = signing.above
         return signing.leaf(), *between, roots + "".join(others)
 
     return answer

@@ -10,14 +10,16 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cryptography import x509
-from grpclib import GRPCError, Status
+from grpclib import GRPCError
 
 from ztunnel.testing.istio_ca import Authority
 from ztunnel.testing.istiod import answers
-from ztunnel.testing.istiod.signing import BACKDATING, Grant, Rules, decide
+from ztunnel.testing.istiod.issuing import Signing
+from ztunnel.testing.istiod.signing import Grant, Rules, decide
 
 if TYPE_CHECKING:
+    from cryptography import x509
+
     from ztunnel.testing.istiod.answers import Answer, Chain
     from ztunnel.testing.istiod.callers import Caller
     from ztunnel.testing.istiod.cluster import Cluster
@@ -86,40 +88,17 @@ class Certificates:
             self.seen.append(Signed(request=request, caller=caller, grant=None))
             raise
         self.seen.append(Signed(request=request, caller=caller, grant=grant))
-        answer = self.answer(Signing(self, request, grant))
+        signing = Signing(
+            request=request,
+            identity=grant.identity,
+            seconds=grant.seconds if self.lifetime is None else self.lifetime,
+            signer=self.signer,
+            above=(*(each.pem for each in self.between), self.bundle),
+        )
+        answer = self.answer(signing)
         return await answer if inspect.isawaitable(answer) else answer
 
     def server_chain(self, key: Any, names: list[x509.GeneralName]) -> str:
         """A certificate for the server's own port, with what stands between it and the root."""
         leaf = self.signer.sign(key, names, 86_400.0)
         return leaf + "".join(each.pem for each in self.between)
-
-
-@dataclass(frozen=True, slots=True)
-class Signing:
-    """What an answer is made from."""
-
-    ca: Certificates
-    request: CertificateRequest
-    grant: Grant
-
-    def leaf(
-        self, *, identity: str | None = None, key: Any = None, seconds: float | None = None
-    ) -> str:
-        """A leaf as granted, but for what is given."""
-        try:
-            csr = x509.load_pem_x509_csr(self.request.csr.encode())
-        except ValueError:
-            message = "CSR signing error (the CSR cannot be parsed)"
-            raise GRPCError(Status.INVALID_ARGUMENT, message) from None
-        if not csr.is_signature_valid:
-            raise GRPCError(Status.INVALID_ARGUMENT, "CSR signing error (its signature is wrong)")
-        name = x509.UniformResourceIdentifier(identity or self.grant.identity)
-        if seconds is None:
-            seconds = self.grant.seconds if self.ca.lifetime is None else self.ca.lifetime
-        key = key or csr.public_key()
-        return self.ca.signer.sign(key, [name], seconds, backdating=BACKDATING)
-
-    def above(self) -> Chain:
-        """What follows a leaf."""
-        return *(each.pem for each in self.ca.between), self.ca.bundle
