@@ -250,7 +250,8 @@ def _double(number: float) -> float:
     try:
         return float(number)
     except OverflowError:
-        return math.copysign(math.inf, number)
+        # Not `copysign`, which would make a double of it first.
+        return math.inf if number > 0 else -math.inf
 
 
 def _read_struct(message: bytes, depth: int) -> dict[str, Json]:
