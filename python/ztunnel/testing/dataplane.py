@@ -7,7 +7,11 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ztunnel.dataplane.handle import Resource
+from ztunnel.dataplane.handle import (
+    TYPE_ISTIO_ADDRESS,
+    TYPE_ISTIO_AUTHORIZATION,
+    Resource,
+)
 from ztunnel.errors import DataPlaneClosed
 from ztunnel.testing.delta import DictLedger, ReadResponse
 from ztunnel.wire.protobuf import NotProtobuf
@@ -146,6 +150,8 @@ class FakeDataPlane:
         answer, self.rejections = self.rejections, []
         refused = {rejection.name for rejection in answer}
         type_url = response.type_url
+        if type_url not in (TYPE_ISTIO_ADDRESS, TYPE_ISTIO_AUTHORIZATION):
+            return []
         taken = [
             Resource(type_url=type_url, name=each.name, value=each.value)
             for each in response.resources
