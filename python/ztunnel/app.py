@@ -1,6 +1,6 @@
 """A node, put together: the only place that introduces the parts to each other.
 
-    node file or environment ─▶ settings ─▶ data plane ◀─ mesh (local source)
+    node file or environment ─▶ settings ─▶ data plane ◀─ mesh (local source, control plane)
                                                 │ ▲
                                          events ▼ │ install
                                            certificate manager ◀─▶ certificate authority
@@ -39,11 +39,13 @@ if TYPE_CHECKING:
 
     from ztunnel.admin.connection import Respond
     from ztunnel.dataplane.handle import DataPlane
+    from ztunnel.endpoint import Endpoint
     from ztunnel.identity.ca import CaClient
     from ztunnel.identity.ca.child import Child
     from ztunnel.identity.spiffe import Identity
     from ztunnel.local.source import LocalMesh
     from ztunnel.settings import CaSettings, NodeSettings
+    from ztunnel.xds.client import AdsClient, AdsStream
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,15 @@ LAST_ANSWERS = 2.0
 EXIT_OK = 0
 
 
+def ads_stream(endpoint: Endpoint) -> AdsStream:
+    """A stream of delta ADS to a control plane, over gRPC."""
+    # Imported here: a node with no control plane never pays for gRPC.
+    from ztunnel.wire.discovery import DELTA_RESOURCES
+    from ztunnel.wire.duplex import Duplex
+
+    return Duplex(endpoint, DELTA_RESOURCES, purpose="XDS")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """What a node is made of; tests hand in fakes."""
@@ -63,6 +74,8 @@ class Parts:
     """Makes a data plane from settings (JSON)."""
     ca: Callable[[CaSettings | IstioCaSettings], CaClient]
     clock: Clock
+    ads: Callable[[Endpoint], AdsStream] = ads_stream
+    """Makes a stream to the control plane, if there is one; not connected yet."""
 
 
 def real_parts(ca_child: Child | None = None) -> Parts:
@@ -105,23 +118,33 @@ class Node:
     def __init__(
         self,
         settings: NodeSettings,
-        identity: Identity,
+        identity: Identity | None,
         mesh: LocalMesh,
         parts: Parts,
         *,
         started: float,
+        service_account: str = "",
         sections: Mapping[str, Callable[[], object]] = MappingProxyType({}),
     ) -> None:
         """`identity` is the workload's that the node stands for; `started` (monotonic) is for the `ready` line.
+
+        None: the control plane will say it, of a workload that has this `service_account`.
 
         `sections` make `config` and `version` of `/config_dump`, anything that JSON can say, where a node has more to
         tell than its settings.
         """
         self._settings = settings
-        self._identity = str(identity)
+        self._identity = str(identity) if identity is not None else None
+        self._known = asyncio.Event()
+        """It is known who we are."""
+        if identity is not None:
+            service_account = identity.service_account
+            self._known.set()
+        self._synced = asyncio.Event()
+        """The mesh is there as a whole; before that, nothing is served."""
         self._clock = parts.clock
         self._started = started
-        native = settings.to_native(identity.service_account)
+        native = settings.to_native(service_account)
         self._sections = {
             "config": lambda: json.loads(native),
             "version": build_info,
@@ -133,6 +156,7 @@ class Node:
         self._manager = CertificateManager(
             data_plane=self._data_plane, ca=self._ca, clock=self._clock
         )
+        self._xds = self._ads_client(parts)
         self._stop = asyncio.Event()
         self._at_once = asyncio.Event()
         """Somebody will not wait for connections to end."""
@@ -151,13 +175,16 @@ class Node:
             await (
                 self._ca.open()
             )  # after the start, which takes its time while the authority gets ready
-            self._data_plane.mark_synced()
+            if self._xds is None:
+                self._open_gate()
             async with Tasks(self._clock) as tasks:
                 tasks.start("certificates", manager.run, on_failure=FailurePolicy.RESTART)
                 tasks.start("events", lambda: self._pump(manager), on_failure=FailurePolicy.RESTART)
                 tasks.start("admin", admin.run, on_failure=FailurePolicy.RESTART)
                 # Beside the rest: whoever ends the node need not wait for a certificate first.
                 tasks.start("announcement", lambda: self._announce(manager, bound))
+                if self._xds is not None:
+                    tasks.start("xds", self._xds.run, on_failure=FailurePolicy.RESTART)
                 tasks.start("mesh file", self._source.watch, on_failure=FailurePolicy.RESTART)
                 await self._stop.wait()
                 await admin.stop()
@@ -171,19 +198,60 @@ class Node:
             self._ca.close()
             self._data_plane.stop()
 
+    def _ads_client(self, parts: Parts) -> AdsClient | None:
+        """Who learns the mesh from the control plane, if there is one."""
+        xds = self._settings.xds
+        if xds is None:
+            return None
+        from ztunnel.xds.client import AdsClient
+
+        return AdsClient(
+            xds,
+            data_plane=self._data_plane,
+            clock=self._clock,
+            connect=lambda: parts.ads(xds.endpoint),
+            opened=self._open_gate,
+        )
+
+    def _open_gate(self) -> None:
+        """The mesh is there: traffic may be served."""
+        self._data_plane.mark_synced()
+        self._synced.set()
+
     async def _announce(self, manager: CertificateManager, bound: dict[str, str]) -> None:
         """Asks for the node's own certificate and says that the node is ready."""
-        manager.want(self._identity, Priority.WARMUP)
+        # However long the control plane takes: readiness says meanwhile what is awaited.
+        await self._synced.wait()
         try:
             async with asyncio.timeout(FIRST_CERTIFICATE):
-                failure = await manager.first_outcome(self._identity)
+                failure = await self._first_certificate(manager)
         except TimeoutError:
             failure = f"none within {FIRST_CERTIFICATE:g} s"
+            if self._identity is None:
+                failure = f"the mesh has no workload {self._settings.workload} of this node"
         if failure is not None:
             log.error("no certificate yet; tunnels wait for it", extra=fields(error=failure))
         took = round((self._clock.now().monotonic - self._started) * 1000)
         about = fields(ms=took, workload=self._settings.workload, identity=self._identity, **bound)
         log.info("ready", extra=about)
+
+    async def _first_certificate(self, manager: CertificateManager) -> str | None:
+        """What came of asking for it, once it is known whose it is: None for success, else why not."""
+        await self._known.wait()
+        if self._identity is None:
+            raise AssertionError("known, and nobody")
+        manager.want(self._identity, Priority.WARMUP)
+        return await manager.first_outcome(self._identity)
+
+    def _wanted(self, manager: CertificateManager, identity: str, priority: Priority) -> None:
+        """A certificate is needed, of the identity that our workload has now."""
+        if self._settings.xds is not None and identity != self._identity:
+            # The mesh has made somebody else of us: nobody will ask for the one before.
+            if self._identity is not None:
+                manager.forget(self._identity)
+            self._identity = identity
+            self._known.set()
+        manager.want(identity, priority)
 
     async def _pump(self, manager: CertificateManager) -> None:
         """Hands what the data plane says to whom it concerns."""
@@ -191,11 +259,16 @@ class Node:
             match event.kind:
                 case "credential_wanted" if event.identity is not None:
                     now = event.detail == "now"
-                    manager.want(event.identity, Priority.REALTIME if now else Priority.WARMUP)
+                    priority = Priority.REALTIME if now else Priority.WARMUP
+                    self._wanted(manager, event.identity, priority)
                 case "credential_idle" if event.identity is not None:
                     # The node's own stays: its next connection should not wait for a certificate.
                     if event.identity != self._identity:
                         manager.forget(event.identity)
+                case "resource_wanted" if self._xds is not None:
+                    self._xds.want(event.detail)
+                case "resource_wanted":
+                    self._data_plane.not_there(event.detail)
                 case "overflow":
                     log.warning("events of the data plane were lost; waiting connections ask again")
                 case "worker_failed":

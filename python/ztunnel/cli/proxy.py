@@ -28,12 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Everything comes from the environment, under upstream's names. For a dedicated proxy, at least:\n"
         "  PROXY_MODE=dedicated\n"
         "  PROXY_WORKLOAD_INFO=namespace/name/serviceaccount   the workload that it stands for\n"
-        "  XDS_ADDRESS=                                        no control plane yet: the mesh is a file\n"
-        "  LOCAL_XDS_PATH=mesh.yaml                            workloads, services, policies\n"
+        "  XDS_ADDRESS=istiod.istio-system.svc:15012           delivers the mesh (delta ADS); empty: nobody does\n"
+        "  XDS_ROOT_CA=root-cert.pem                           whom to believe there; or SYSTEM\n"
+        "  LOCAL_XDS_PATH=mesh.yaml                            workloads, services, policies of a file, beside or instead\n"
         "  CA_ADDRESS=istiod.istio-system.svc:15012            signs certificates (istio.v1.auth)\n"
         "  CA_ROOT_CA=root-cert.pem                            whom to believe there; or SYSTEM\n"
         "  AUTH_TOKEN=token                                    a file, or the token itself\n"
-        "FAKE_CA=true stands for the last three, to try things out: a root that no other process trusts.\n"
+        "FAKE_CA=true stands for the CA's, to try things out: a root that no other process trusts.\n"
         "Listens on 15001 (redirected traffic), 15006 (the same on its way in), 15008 (HBONE), 15020 (metrics),\n"
         "15021 (readiness), and on 15000 of the loopback addresses (admin: `istioctl ztunnel-config`).\n"
         "SIGTERM, SIGINT or `POST /quitquitquit` on 15000 drains and ends it; a SIGINT after that ends it at once.\n"
@@ -79,6 +80,7 @@ def _serve(environ: Mapping[str, str], argv: Sequence[str]) -> int:
         identity,
         mesh,
         real_parts(),
+        service_account=settings.workload.service_account,
         started=STARTED,
         sections=_sections(settings, environ),
     )

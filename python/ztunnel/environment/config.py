@@ -152,6 +152,9 @@ class Place:
     cluster_id: str
     own: WorkloadInfo | None
     """The ztunnel itself."""
+    pod: str | None
+    pod_namespace: str | None
+    """Of the ztunnel itself, each known or not, as the control plane is told of it."""
     trust_domain: str
     instance_ip: str
     metadata: tuple[tuple[str, str], ...]

@@ -10,6 +10,7 @@ from ztunnel.endpoint import Endpoint, RootFile, RootText, SystemRoots, TokenFil
 from ztunnel.environment import table
 from ztunnel.environment.config import Server
 from ztunnel.environment.kinds import ADDRESS
+from ztunnel.settings import XdsNode, XdsSettings
 
 if TYPE_CHECKING:
     from ztunnel.endpoint import Roots, Token
@@ -47,8 +48,7 @@ def delivery(variables: Variables, configured: str | None) -> Server:
         address = _default(variables) if configured is None else ADDRESS.read(configured)
     return Server(
         address=address,
-        # Nobody is asked yet, so that nobody has to be believed: `unbuilt` refuses the address.
-        roots=_roots(variables, table.XDS_ROOT_CA, needed=False),
+        roots=_roots(variables, table.XDS_ROOT_CA, needed=address is not None),
         roots_text=_written(variables, table.XDS_ROOT_CA),
         other_name=variables.read(table.ALT_XDS_HOSTNAME) or None,
         headers=_headers(variables, table.XDS_HEADERS),
@@ -57,7 +57,31 @@ def delivery(variables: Variables, configured: str | None) -> Server:
 
 def endpoint(config: Config, token: Token) -> Endpoint | None:
     """Where certificates come from; None if we sign ourselves, or a mistake was noted."""
-    server = config.certificates.server
+    return _endpoint(config.certificates.server, config, token)
+
+
+def xds(config: Config, token: Token) -> XdsSettings | None:
+    """Who delivers the mesh; None if nobody does, or a mistake was noted."""
+    where = _endpoint(config.mesh.server, config, token)
+    if where is None:
+        return None
+    return XdsSettings(endpoint=where, node=xds_node(config), on_demand=config.mesh.on_demand)
+
+
+def xds_node(config: Config) -> XdsNode:
+    """Who we are to whoever delivers the mesh (spec/control.md §4.4)."""
+    place = config.place
+    return XdsNode(
+        pod=place.pod,
+        namespace=place.pod_namespace,
+        instance_ip=place.instance_ip,
+        name=place.node,
+        metadata=place.metadata,
+        json_metadata=place.json_metadata,
+    )
+
+
+def _endpoint(server: Server, config: Config, token: Token) -> Endpoint | None:
     if server.address is None or server.roots is None:
         return None
     return Endpoint(

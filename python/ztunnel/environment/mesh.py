@@ -9,28 +9,32 @@ from ztunnel.document.compose import MAX_BYTES
 from ztunnel.errors import MeshFileError, Problem
 from ztunnel.files import read_small_file, signature_of
 from ztunnel.identity.spiffe import Identity
-from ztunnel.local.schema import parse_mesh
+from ztunnel.local.schema import MeshDocument, parse_mesh
 from ztunnel.local.source import LocalMesh
 
 if TYPE_CHECKING:
     from ztunnel.document.checks import Json
     from ztunnel.environment.proxy import ProxySettings
-    from ztunnel.local.schema import MeshDocument
 
 INLINE = Path("LOCAL_XDS")
 """What an inline mesh is called in messages."""
 
 
-def load_mesh(settings: ProxySettings) -> tuple[LocalMesh, Identity]:
-    """Reads the mesh and finds our own workload in it; `MeshFileError` or `OSError`."""
-    if isinstance(settings.mesh, str):
-        document = parse_mesh(settings.mesh.encode(), INLINE)
-        identity = _own(document, settings, INLINE)
-        return LocalMesh(document=document, path=INLINE, signature=None, load=None), identity
+def load_mesh(settings: ProxySettings) -> tuple[LocalMesh, Identity | None]:
+    """Reads the mesh and finds our own workload in it; `MeshFileError` or `OSError`.
+
+    Our identity is None if the mesh, or the rest of it, is delivered and will say it.
+    """
+    if not isinstance(settings.mesh, Path):
+        document = MeshDocument(resources=())
+        if settings.mesh is not None:
+            document = parse_mesh(settings.mesh.encode(), INLINE)
+        known = _known(document, settings, INLINE)
+        return LocalMesh(document=document, path=INLINE, signature=None, load=None), known
     path = settings.mesh
     signature = signature_of(path)
     document = _parse(path)
-    identity = _own(document, settings, path)
+    identity = _known(document, settings, path)
     mesh = LocalMesh(
         document=document,
         path=path,
@@ -44,13 +48,21 @@ def _parse(path: Path) -> MeshDocument:
     return parse_mesh(read_small_file(path, limit=MAX_BYTES), path)
 
 
-def _again(path: Path, settings: ProxySettings, identity: Identity) -> MeshDocument:
+def _again(path: Path, settings: ProxySettings, identity: Identity | None) -> MeshDocument:
     """The file as it is now; `MeshFileError` if it makes somebody else of us."""
     document = _parse(path)
-    if _own(document, settings, path) != identity:
+    if identity is not None and _own(document, settings, path) != identity:
         message = f"the workload of this proxy has another identity now than {identity}; restart the proxy"
         raise MeshFileError(path, [Problem(1, 1, "workloads", message)])
     return document
+
+
+def _known(document: MeshDocument, settings: ProxySettings, path: Path) -> Identity | None:
+    """Who we are, if the document says so; it need not where a control plane delivers more."""
+    name = settings.node.workload
+    if settings.node.xds is not None and document.workload(name.namespace, name.name) is None:
+        return None
+    return _own(document, settings, path)
 
 
 def _own(document: MeshDocument, settings: ProxySettings, path: Path) -> Identity:

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ztunnel.environment.control_plane import endpoint, token
+from ztunnel.environment.control_plane import endpoint, token, xds
 from ztunnel.environment.reading import read_config
 from ztunnel.environment.unbuilt import not_built, refuse
 from ztunnel.environment.variables import Variables
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ztunnel.endpoint import Token
     from ztunnel.environment.config import Config, Machine, WorkloadInfo
     from ztunnel.identity.spiffe import Identity
+    from ztunnel.settings import XdsSettings
 
 OUTBOUND_PORT = 15001
 PLAINTEXT_PORT = 15006
@@ -45,17 +46,20 @@ class ProxySettings:
     config: Config
     node: NodeSettings
     workload: WorkloadInfo
-    mesh: Path | str
-    """The file that the mesh is in, or the mesh itself."""
+    mesh: Path | str | None
+    """The file that the mesh is in, or the mesh itself; None: all of it is delivered."""
     not_built: tuple[str, ...]
     """Variables that ask for something and have no effect yet."""
     complaints: tuple[str, ...]
     """What is wrong and no reason not to start."""
 
-    def node_of(self, identity: Identity) -> NodeSettings:
-        """The node's settings, once the mesh has said who we are: a CA of our own signs for our trust domain."""
+    def node_of(self, identity: Identity | None) -> NodeSettings:
+        """The node's settings, once the mesh has said who we are: a CA of our own signs for our trust domain.
+
+        None: it is a control plane that will say it.
+        """
         ca = self.node.ca
-        if not isinstance(ca, CaSettings):
+        if not isinstance(ca, CaSettings) or identity is None:
             return self.node
         own = dataclasses.replace(ca, trust_domain=identity.trust_domain)
         return dataclasses.replace(self.node, ca=own)
@@ -70,11 +74,11 @@ def read_environment(
     shown = token(variables)
     refuse(variables, config)
     ca = _ca(config, shown)
-    if variables.mistakes or config.workload is None or config.mesh.local is None or ca is None:
+    if variables.mistakes or config.workload is None or ca is None:
         raise EnvironmentUnusable(variables.mistakes)
     return ProxySettings(
         config=config,
-        node=_node(config, config.workload, ca),
+        node=_node(config, config.workload, ca, xds(config, shown)),
         workload=config.workload,
         mesh=config.mesh.local,
         not_built=not_built(variables),
@@ -86,15 +90,22 @@ def _ca(config: Config, shown: Token) -> CaSettings | IstioCaSettings | None:
     """Who signs; None after a mistake, which was noted."""
     lifetime = config.certificates.lifetime
     if config.certificates.fake:
-        return CaSettings(directory=None, leaf_lifetime=lifetime)
+        domain = config.place.trust_domain
+        return CaSettings(directory=None, leaf_lifetime=lifetime, trust_domain=domain)
     where = endpoint(config, shown)
     return None if where is None else IstioCaSettings(endpoint=where, leaf_lifetime=lifetime)
 
 
-def _node(config: Config, workload: WorkloadInfo, ca: CaSettings | IstioCaSettings) -> NodeSettings:
+def _node(
+    config: Config,
+    workload: WorkloadInfo,
+    ca: CaSettings | IstioCaSettings,
+    delivery: XdsSettings | None,
+) -> NodeSettings:
     return NodeSettings(
         workload=WorkloadName(namespace=workload.namespace, name=workload.name),
         ca=ca,
+        xds=delivery,
         listen=_listen(config),
         hbone_port=HBONE_PORT,
         network=config.place.network,

@@ -90,6 +90,8 @@ def _place(variables: Variables, known: Mapping[str, str]) -> Place:
         network=variables.read(table.NETWORK),
         cluster_id=cluster if of_metadata is None else of_metadata,
         own=own,
+        pod=name,
+        pod_namespace=namespace,
         trust_domain=variables.read(table.TRUST_DOMAIN),
         instance_ip=variables.read(table.INSTANCE_IP),
         metadata=tuple(known.items()),

@@ -150,13 +150,11 @@ POD_NAME = _maybe(
     "POD_NAME",
     kinds.TEXT,
     "Of ztunnel's own pod, for the control plane.",
-    status=Status.ACCEPTED,
 )
 POD_NAMESPACE = _maybe(
     "POD_NAMESPACE",
     kinds.TEXT,
     "Of ztunnel's own pod, for the control plane.",
-    status=Status.ACCEPTED,
 )
 SERVICE_ACCOUNT = _maybe(
     "SERVICE_ACCOUNT",
@@ -165,13 +163,15 @@ SERVICE_ACCOUNT = _maybe(
     status=Status.ACCEPTED,
 )
 TRUST_DOMAIN = _text(
-    "TRUST_DOMAIN", "cluster.local", "Of ztunnel's own identity.", status=Status.ACCEPTED
+    "TRUST_DOMAIN",
+    "cluster.local",
+    "Of ztunnel's own identity, and of `FAKE_CA` where no file says ours.",
+    status=Status.ACCEPTED,
 )
 INSTANCE_IP = _text(
     "INSTANCE_IP",
     "1.1.1.1",
     "Of ztunnel's own pod, for the control plane.",
-    status=Status.ACCEPTED,
 )
 KUBERNETES_SERVICE_HOST = _maybe(
     "KUBERNETES_SERVICE_HOST",
@@ -186,30 +186,22 @@ XDS_ADDRESS = _maybe(
     kinds.ADDRESS,
     "Where the mesh is learned; empty is nowhere.",
     "ProxyConfig's `discoveryAddress`, else istiod's",
-    status=Status.REFUSED,
-    about="only empty is possible yet; serving without the policies of the control plane would be unsafe",
 )
 XDS_ROOT_CA = _maybe(
     "XDS_ROOT_CA",
     kinds.TEXT,
-    "Whom to believe there: a file, certificates in PEM, or `SYSTEM`.",
+    "Whom to believe there: a file, which is read for each connection, certificates in PEM, or `SYSTEM`.",
     f"`{DEFAULT_ROOTS}`",
-    status=Status.UNBUILT,
-    about="no delivery of the mesh yet",
 )
 ALT_XDS_HOSTNAME = _maybe(
     "ALT_XDS_HOSTNAME",
     kinds.TEXT,
     "A second name that its certificate may have.",
-    status=Status.UNBUILT,
-    about="no delivery of the mesh yet",
 )
 XDS_ON_DEMAND = _flag(
     "XDS_ON_DEMAND",
     False,
     "Ask for workloads and services when they are needed. Not together with the DNS proxy.",
-    status=Status.UNBUILT,
-    about="no delivery of the mesh yet",
 )
 LOCAL_XDS_PATH = _maybe(
     "LOCAL_XDS_PATH", kinds.TEXT, "A file with the mesh; read again when it changes."
@@ -233,7 +225,7 @@ ALT_CA_HOSTNAME = _maybe(
 AUTH_TOKEN = _maybe(
     "AUTH_TOKEN",
     kinds.TEXT,
-    "What we show there: a file, which is read for each request, or the token itself.",
+    "What we show there and where the mesh is learned: a file, which is read for each request, or the token itself.",
     f"`{DEFAULT_TOKEN}`, if it is there",
 )
 FAKE_CA = _flag(
@@ -506,20 +498,20 @@ PREFIXES: tuple[tuple[str, str, Status, str], ...] = (
     (
         XDS_HEADERS,
         "The same for the delivery of the mesh. Never shown.",
-        Status.UNBUILT,
-        "no delivery of the mesh yet",
+        Status.BUILT,
+        "",
     ),
     (
         METADATA,
         "`ISTIO_META_FOO=bar` is `FOO: bar` in the metadata of our node, and wins over ProxyConfig's.",
-        Status.ACCEPTED,
-        "kept for the control plane; shown by `/config_dump`",
+        Status.BUILT,
+        "",
     ),
     (
         JSON_METADATA,
         "The same with a value in JSON; what is none is logged and left out.",
-        Status.ACCEPTED,
-        "kept for the control plane",
+        Status.BUILT,
+        "",
     ),
 )
 """Names that begin so: prefix, meaning, status, and what about it."""

@@ -23,12 +23,15 @@ def refuse(variables: Variables, config: Config) -> None:
     if not config.proxy and config.mesh.dns_proxy:
         reason = "the DNS proxy is not built yet, and without the proxy nothing is left to run"
         variables.mistake(table.ENABLE_PROXY.name, reason)
-    if config.mesh.server.address is not None:
-        # Going on would mean serving without the policies that the control plane has.
-        reason = "the control plane's mesh is not built yet; set XDS_ADDRESS= and LOCAL_XDS_PATH"
-        variables.wrong(table.XDS_ADDRESS.name, reason)
-    if config.mesh.local is None and not variables.is_set(table.LOCAL_XDS_PATH):
-        variables.missing(table.LOCAL_XDS_PATH.name, "must be a file with the mesh")
+    nowhere = config.mesh.server.address is None and config.mesh.local is None
+    # A mistake in one of the two is noted already.
+    if (
+        nowhere
+        and not variables.get(table.XDS_ADDRESS.name)
+        and not variables.is_set(table.LOCAL_XDS_PATH)
+    ):
+        reason = "must be a file with the mesh, as XDS_ADDRESS is empty"
+        variables.missing(table.LOCAL_XDS_PATH.name, reason)
 
 
 def not_built(variables: Variables) -> tuple[str, ...]:

@@ -202,7 +202,7 @@ def test_a_proxy_says_every_mistake_of_its_environment_and_ends_with_one(
         "invalid env var PROXY_WORKLOAD_INFO=n/web "
         "(must be namespace/name/serviceaccount of the workload to stand for)",
         "invalid env var PACKET_MARK=x (must be a whole number from 0 to 4294967295)",
-        "missing env var LOCAL_XDS_PATH (must be a file with the mesh)",
+        "missing env var LOCAL_XDS_PATH (must be a file with the mesh, as XDS_ADDRESS is empty)",
         "error: the environment has 3 mistakes",
     ]
 

@@ -99,7 +99,7 @@ def test_the_empty_text_is_set(variable: Variable[Any]) -> None:
     found = mistakes({variable.name: ""})
     fatal = variable.kind not in TAKE_EMPTY and variable.name != "COMPLIANCE_POLICY"
     # Of those that take it, some need more than nothing.
-    fatal = fatal or variable.name in ("CA_ADDRESS", "CA_ROOT_CA", "LOCAL_XDS_PATH")
+    fatal = fatal or variable.name in ("CA_ADDRESS", "CA_ROOT_CA", "LOCAL_XDS_PATH", "XDS_ROOT_CA")
     assert len(found) == fatal, found
 
 

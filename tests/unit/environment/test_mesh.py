@@ -12,6 +12,7 @@ from ztunnel.environment.config import Machine
 from ztunnel.environment.mesh import load_mesh
 from ztunnel.environment.proxy import ProxySettings, read_environment
 from ztunnel.errors import MeshFileError
+from ztunnel.settings import CaSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -160,3 +161,35 @@ def test_a_file_that_makes_somebody_else_of_us_is_not_taken(path: Path) -> None:
     with pytest.raises(MeshFileError, match="mesh file has 1 mistake") as caught:
         mesh.load(path)
     assert "has another identity now" in caught.value.lines()[0]
+
+
+XDS = {"XDS_ADDRESS": "istiod:15012", "XDS_ROOT_CA": "SYSTEM"}
+
+
+def test_beside_a_control_plane_a_file_need_not_say_who_we_are(tmp_path: Path) -> None:
+    path = tmp_path / "mesh.yaml"
+    path.write_text("workloads: []")
+    mesh, identity = load_mesh(settings(path, **XDS))
+    assert identity is None
+    assert mesh.load is not None
+    path.write_text(MESH)
+    # Whoever we are in the file now, the control plane's word may be another.
+    assert len(mesh.load(path).resources) == 4
+    _, identity = load_mesh(settings(path, **XDS))
+    assert str(identity) == "spiffe://example.org/ns/default/sa/web-account"
+
+
+def test_with_a_control_plane_there_need_be_no_file() -> None:
+    environ = {
+        "PROXY_MODE": "dedicated",
+        "PROXY_WORKLOAD_INFO": "default/web/web-account",
+        "FAKE_CA": "true",
+        "TRUST_DOMAIN": "example.org",
+        **XDS,
+    }
+    one = read_environment(environ, Machine(cores=1))
+    mesh, identity = load_mesh(one)
+    assert (mesh.document.resources, mesh.load, identity) == ((), None, None)
+    ca = one.node_of(None).ca
+    assert isinstance(ca, CaSettings)
+    assert ca.trust_domain == "example.org"

@@ -15,7 +15,7 @@ from ztunnel.environment.meant import is_meant
 from ztunnel.environment.proxy import ProxySettings, read_environment
 from ztunnel.errors import EnvironmentUnusable
 from ztunnel.identity.spiffe import Identity
-from ztunnel.settings import CaSettings, IstioCaSettings
+from ztunnel.settings import CaSettings, IstioCaSettings, XdsNode, XdsSettings
 
 PEM = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
 LEAST = {
@@ -300,7 +300,8 @@ def test_the_mesh_may_stand_in_the_environment_itself() -> None:
         ("PROXY_WORKLOAD_INFO", "a/b/c/d", "must be namespace/name/serviceaccount"),
         ("PROXY_WORKLOAD_INFO", "", "must be namespace/name/serviceaccount"),
         ("PROXY_WORKLOAD_INFO", "a//c", "must be namespace/name/serviceaccount"),
-        ("XDS_ADDRESS", "istiod:15012", "not built yet"),
+        ("XDS_ROOT_CA", "/no/such/file", "no such file"),
+        ("XDS_HEADER_A B", "x", "header characters"),
         ("ENABLE_PROXY", "false", "nothing is left to run"),
         ("XDS_ADDRESS", "http://istiod:15012", "TLS is required"),
         ("COMPLIANCE_POLICY", "PQC", "must be pqc or empty"),
@@ -323,7 +324,9 @@ def test_the_mesh_may_stand_in_the_environment_itself() -> None:
 def test_what_is_set_and_cannot_be_used_is_named_with_what_is_allowed(
     name: str, value: str, reason: str
 ) -> None:
-    found = mistakes(**{name: value})
+    # Whom to believe matters where somebody is asked.
+    more = {"XDS_ADDRESS": "istiod:1"} if name == "XDS_ROOT_CA" else {}
+    found = mistakes(**{name: value, **more})
     mine = [mistake for mistake in found if reason in mistake]
     assert len(mine) == 1, found
     assert f"env var {name if name != 'LOCAL_XDS' else 'LOCAL_XDS_PATH'}=" in mine[0]
@@ -334,8 +337,7 @@ def test_what_is_set_and_cannot_be_used_is_named_with_what_is_allowed(
     [
         ("PROXY_MODE", "shared mode of a node is not built yet; set PROXY_MODE=dedicated"),
         ("PROXY_WORKLOAD_INFO", "must be namespace/name/serviceaccount"),
-        ("XDS_ADDRESS", "set XDS_ADDRESS= and LOCAL_XDS_PATH"),
-        ("LOCAL_XDS_PATH", "must be a file"),
+        ("LOCAL_XDS_PATH", "must be a file with the mesh, as XDS_ADDRESS is empty"),
         ("CA_ROOT_CA", "there is no ./var/run/secrets/istio/root-cert.pem"),
     ],
 )
@@ -383,11 +385,81 @@ def test_what_is_known_and_not_built_is_named_unless_it_asks_for_nothing() -> No
         "INPOD_UDS": "/sock",
         "ISTIO_META_DNS_CAPTURE": "TRUE",
         "TLS12_ENABLED": "true",
-        "XDS_HEADER_X": "y",
-        "XDS_ROOT_CA": "SYSTEM",
     }
     assert good(**asked).not_built == tuple(sorted(asked))
-    assert good(XDS_ON_DEMAND="true").not_built == ("XDS_ON_DEMAND",)
+
+
+XDS = {"XDS_ADDRESS": "istiod.istio-system.svc:15012", "XDS_ROOT_CA": "SYSTEM"}
+
+
+def test_without_an_address_nobody_delivers_the_mesh() -> None:
+    assert good().node.xds is None
+    assert "onDemand" not in native()
+
+
+def test_the_delivery_of_the_mesh_may_be_all_there_is() -> None:
+    environ = {name: value for name, value in LEAST.items() if name != "LOCAL_XDS_PATH"}
+    settings = read_environment({**environ, **XDS}, MACHINE)
+    assert settings.mesh is None
+    assert settings.not_built == ()
+    xds = settings.node.xds
+    assert xds is not None
+    assert (xds.endpoint.host, xds.endpoint.port) == ("istiod.istio-system.svc", 15012)
+    assert xds.endpoint.roots == SystemRoots()
+    assert not xds.on_demand
+
+
+def test_each_variable_of_the_delivery_reaches_its_setting(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("t")
+    settings = good(
+        **XDS,
+        ALT_XDS_HOSTNAME="istiod",
+        AUTH_TOKEN=str(token),
+        CLUSTER_ID="c",
+        PACKET_MARK="1337",
+        XDS_HEADER_Foo="bar",
+        XDS_ON_DEMAND="true",
+        POD_NAME="zt",
+        POD_NAMESPACE="istio-system",
+        NODE_NAME="node-a",
+        INSTANCE_IP="10.0.0.9",
+        ISTIO_META_FOO="foo",
+        ISTIO_METAJSON_LABELS='{"app": "x"}',
+        PROXY_CONFIG="proxyMetadata: {ISTIO_META_BAR: bar}",
+    )
+    assert settings.mesh == Path("/etc/mesh.yaml")
+    xds = settings.node.xds
+    assert xds == XdsSettings(
+        endpoint=Endpoint(
+            host="istiod.istio-system.svc",
+            port=15012,
+            roots=SystemRoots(),
+            other_name="istiod",
+            token=TokenFile(token),
+            cluster_id="c",
+            mark=1337,
+            headers=(("foo", "bar"),),
+        ),
+        node=XdsNode(
+            pod="zt",
+            namespace="istio-system",
+            instance_ip="10.0.0.9",
+            name="node-a",
+            metadata=(("BAR", "bar"), ("DNS_CAPTURE", "false"), ("FOO", "foo")),
+            json_metadata=(("LABELS", {"app": "x"}),),
+        ),
+        on_demand=True,
+    )
+    assert native(**XDS, XDS_ON_DEMAND="true")["onDemand"] is True
+
+
+def test_where_istio_installs_it_is_asked_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (mistake,) = mistakes(without="XDS_ADDRESS")
+    assert mistake.startswith("missing env var XDS_ROOT_CA (there is no ./var/run/secrets/istio/")
 
 
 def test_the_dns_proxy_is_asked_for_by_saying_nothing() -> None:
