@@ -19,7 +19,7 @@ from ztunnel.wire.discovery import DeltaRequest
 from ztunnel.xds.delta import Absent, DeltaSubscription, Effect, Opened, Send
 from ztunnel.xds.node import wire_node
 
-VECTORS = Path(__file__).parents[1] / "vectors" / "ads"
+VECTORS = Path(__file__).parents[1] / "vectors" / "istiod" / "conversations"
 # What the recording's client was: told as the Helm chart tells it.
 ENVIRONMENT = {
     "POD_NAME": "zt-a",

@@ -94,6 +94,7 @@ def test_a_file_in_upstreams_spelling_becomes_resources(path: Path) -> None:
 
 def test_an_inline_mesh_is_read_once() -> None:
     mesh, identity = load_mesh(settings(MESH))
+    assert identity is not None
     assert identity.service_account == "web-account"
     assert mesh.load is None
 
