@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random as system_random
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
@@ -255,7 +256,7 @@ class AdsClient:
     def _hint(self, ended: StreamEnded, attempt: _Attempt) -> str:
         """What to look at, after a semicolon. Learns from a size that was refused."""
         if ended.status == "RESOURCE_EXHAUSTED" and any(w in ended.message for w in TOO_LARGE):
-            if self._subscription.too_large(attempt.largest):
+            if self._subscription.too_large(_limit(ended.message, attempt.largest)):
                 return "; the next stream begins without the versions that we hold"
             return "; a request that cannot be smaller: check the server's limit"
         if "authentication failure" in ended.message:
@@ -286,3 +287,9 @@ class AdsClient:
 
     def _now(self) -> float:
         return self._clock.now().monotonic
+
+
+def _limit(message: str, refused: int) -> int:
+    """How large a request may be, as a refusal says it, or well below what was refused."""
+    said = re.search(r"vs\. ([0-9]{1,12})\)", message)
+    return int(said[1]) if said and int(said[1]) < refused else refused * 3 // 4

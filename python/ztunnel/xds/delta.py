@@ -112,15 +112,15 @@ class DeltaSubscription:
         self._in_flight = None
         self._demands.disconnected()
 
-    def too_large(self, sent: int) -> bool:
-        """The server refused a first request for its size, of `sent` bytes at most.
+    def too_large(self, limit: int) -> bool:
+        """The server refused a first request for its size: it takes `limit` bytes at most.
 
         True if the next stream asks for less: without versions, whose answer is complete, so that what is held and not
         in it is gone. Stays so for as long as as much is held.
         """
         if not self._with_versions:
             return False
-        self._max_request = min(self._max_request, sent - 1)
+        self._max_request = min(self._max_request, limit)
         return True
 
     def receive(self, response: DeltaResponse) -> Apply:

@@ -33,9 +33,7 @@ def steady() -> Backoff:
         (None, True, "Complete"),
     ],
 )
-def test_each_outcome_has_its_reason(
-    error: Exception | None, established: bool, end: str
-) -> None:
+def test_each_outcome_has_its_reason(error: Exception | None, established: bool, end: str) -> None:
     assert end_of(error, established=established).value == end
 
 
