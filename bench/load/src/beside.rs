@@ -46,7 +46,7 @@ pub(crate) fn run(
             HEAD_START + time,
         )
     });
-    let round_trips = rtt::over(vec![conversation], size, HEAD_START, time)?;
+    let round_trips = rtt::over(vec![conversation], size, HEAD_START, time, Duration::ZERO)?;
     let moved = bulk
         .join()
         .map_err(|_| io::Error::other("the bulk thread panicked"))??;

@@ -31,7 +31,7 @@ use crate::client::Target;
 const USAGE: &str = "\
 load serve  --listen ADDR
 load bulk   --to ADDR [--streams 1] [--dir up|down] [--seconds 3]
-load rtt    --to ADDR [--conns 1] [--size 128] [--seconds 3]
+load rtt    --to ADDR [--conns 1] [--size 128] [--seconds 3] [--every MILLISECONDS]
 load fresh  --to ADDR [--parallel 1] [--size 1] [--seconds 3] [--count N] [--spread N] [--hold]
 load idle   --to ADDR [--count 1000] [--parallel 16] [--size 1]     until its input ends
 load beside --to ADDR [--size 128] [--seconds 3]                    see src/beside.rs
@@ -86,6 +86,7 @@ fn run(words: &[String]) -> io::Result<()> {
             options.get("conns", Some(1))?,
             bytes,
             time,
+            Duration::from_millis(options.get("every", Some(0))?),
         )?),
         "fresh" => {
             let parallel = options.get("parallel", Some(1))?;

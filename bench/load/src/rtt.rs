@@ -18,6 +18,8 @@ struct Talk {
     begin: Instant,
     /// Whether we wait until more can be written.
     stuck: bool,
+    /// The next message is for then.
+    rests_until: Option<Instant>,
 }
 
 /// Connect, ask for echoes, and measure.
@@ -26,11 +28,12 @@ pub(crate) fn run(
     connections: usize,
     size: usize,
     time: Duration,
+    every: Duration,
 ) -> io::Result<Value> {
     let streams = (0..connections)
         .map(|_| open(target))
         .collect::<io::Result<Vec<_>>>()?;
-    over(streams, size, Duration::ZERO, time)
+    over(streams, size, Duration::ZERO, time, every)
 }
 
 /// A connection that gives back what it is given, all the way: one byte has come back already.
@@ -42,16 +45,19 @@ pub(crate) fn open(target: Target) -> io::Result<TcpStream> {
 }
 
 /// The same on connections that are there already. What ends within `warm` is not counted; `time` begins after it.
+/// `every` is from one beginning to the next on each connection; one that comes too late for that goes on at once.
 pub(crate) fn over(
     streams: Vec<TcpStream>,
     size: usize,
     warm: Duration,
     time: Duration,
+    every: Duration,
 ) -> io::Result<Value> {
     let (message, mut scratch) = (vec![0x5a; size], vec![0; size.max(1)]);
     let (mut poll, mut samples) = (Poll::new()?, Samples::new());
     let mut talks = Vec::new();
     let begin = Instant::now();
+    let spread = every / u32::try_from(streams.len().max(1)).unwrap_or(u32::MAX);
     for (token, stream) in streams.into_iter().enumerate() {
         stream.set_nonblocking(true)?;
         poll.add(&stream, token, READ)?;
@@ -61,8 +67,13 @@ pub(crate) fn over(
             got: 0,
             begin: Instant::now(),
             stuck: false,
+            rests_until: None,
         };
-        talk.say(&message, &poll, token)?;
+        if every.is_zero() {
+            talk.say(&message, &poll, token)?;
+        } else {
+            talk.rests_until = Some(begin + spread * u32::try_from(token).unwrap_or(0));
+        }
         talks.push(talk);
     }
     let mut ready = Vec::new();
@@ -73,9 +84,19 @@ pub(crate) fn over(
             counts = true;
             samples = Samples::new();
         }
-        poll.wait(Some(end.saturating_sub(begin.elapsed())), &mut ready)?;
+        let rest = talks.iter().filter_map(|talk| talk.rests_until).min();
+        let rest = rest.map(|due| due.saturating_duration_since(Instant::now()));
+        let left = end.saturating_sub(begin.elapsed());
+        poll.wait(Some(rest.map_or(left, |rest| rest.min(left))), &mut ready)?;
         for &(token, _) in &ready {
-            talks[token].turn(&message, &mut scratch, &mut samples, &poll, token)?;
+            talks[token].turn(&message, &mut scratch, &mut samples, every, &poll, token)?;
+        }
+        let now = Instant::now();
+        for (token, talk) in talks.iter_mut().enumerate() {
+            if talk.rests_until.is_some_and(|due| due <= now) {
+                (talk.rests_until, talk.begin) = (None, now);
+                talk.say(&message, &poll, token)?;
+            }
         }
     }
     let seconds = (begin.elapsed() - warm).as_secs_f64();
@@ -91,6 +112,7 @@ impl Talk {
         message: &[u8],
         scratch: &mut [u8],
         samples: &mut Samples,
+        every: Duration,
         poll: &Poll,
         token: usize,
     ) -> io::Result<()> {
@@ -106,8 +128,13 @@ impl Talk {
         self.got += got;
         if self.got == message.len() {
             samples.add(nanos(self.begin));
+            let due = self.begin + every;
             (self.sent, self.got, self.begin) = (0, 0, Instant::now());
-            self.say(message, poll, token)?;
+            if due > self.begin {
+                self.rests_until = Some(due);
+            } else {
+                self.say(message, poll, token)?;
+            }
         }
         Ok(())
     }

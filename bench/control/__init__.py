@@ -1,0 +1,1 @@
+"""A large mesh from a control plane, while traffic runs: `python -m bench.control`, as root."""
