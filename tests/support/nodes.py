@@ -168,6 +168,9 @@ class Mesh:
 class Node:
     """One `ztunnel run`, for one workload of a mesh. `with` starts it and ends it."""
 
+    program: Sequence[str] = ("-m", "ztunnel")
+    """What the interpreter runs."""
+
     def __init__(
         self,
         mesh: Mesh,
@@ -245,7 +248,7 @@ class Node:
     def launch(self, *arguments: str, environment: Mapping[str, str] = EMPTY) -> None:
         """Start the program, and listen to what it says."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "ztunnel", *arguments],
+            [sys.executable, *self.program, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
