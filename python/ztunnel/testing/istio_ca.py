@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from grpclib.protocol import H2Protocol
 
 BACKDATING = timedelta(minutes=1)
+# Seconds. Roots were there long before whoever uses them, also if a clock jumps.
+ROOT_AGE = 86_400.0
 # Of a leaf, as recorded: encipherment is for RSA and means nothing to an EC key, and it is there all the same.
 ISTIOD_USAGE = x509.KeyUsage(
     digital_signature=True,
@@ -75,7 +77,9 @@ class Authority:
                 x509.NameAttribute(NameOID.SERIAL_NUMBER, str(x509.random_serial_number())),
             ]
         )
-        builder = _builder(self._key.public_key(), self._name, above._name, timedelta(days=10))
+        builder = _builder(
+            self._key.public_key(), self._name, above._name, timedelta(days=10), ROOT_AGE
+        )
         builder = builder.add_extension(
             x509.BasicConstraints(ca=True, path_length=None), critical=True
         ).add_extension(key_usage(signs_certificates=True), critical=True)

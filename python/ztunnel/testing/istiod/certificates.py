@@ -18,6 +18,8 @@ from ztunnel.testing.istiod.issuing import Signing
 from ztunnel.testing.istiod.signing import Grant, Rules, decide
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cryptography import x509
 
     from ztunnel.testing.istiod.answers import Answer, Chain
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 # Of requests, for tests to look at.
 REMEMBERED = 10_000
+# Seconds, both ways: a control plane is older than its clients, and a client's clock may be wrong by an hour.
+SERVER_LIFE = 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +58,8 @@ class Certificates:
         """Seconds that it grants, if not what is asked for."""
         self.answer: Answer = answers.honest
         self.seen: deque[Signed] = deque(maxlen=REMEMBERED)
+        self.changed: Callable[[], None] = lambda: None
+        """Called after each request."""
         self._cluster = cluster
 
     @property
@@ -85,9 +91,9 @@ class Certificates:
         try:
             grant = decide(request, caller, self._cluster, self.rules)
         except GRPCError:
-            self.seen.append(Signed(request=request, caller=caller, grant=None))
+            self._note(Signed(request=request, caller=caller, grant=None))
             raise
-        self.seen.append(Signed(request=request, caller=caller, grant=grant))
+        self._note(Signed(request=request, caller=caller, grant=grant))
         signing = Signing(
             request=request,
             identity=grant.identity,
@@ -98,7 +104,11 @@ class Certificates:
         answer = self.answer(signing)
         return await answer if inspect.isawaitable(answer) else answer
 
+    def _note(self, signed: Signed) -> None:
+        self.seen.append(signed)
+        self.changed()
+
     def server_chain(self, key: Any, names: list[x509.GeneralName]) -> str:
         """A certificate for the server's own port, with what stands between it and the root."""
-        leaf = self.signer.sign(key, names, 86_400.0)
+        leaf = self.signer.sign(key, names, SERVER_LIFE, backdating=SERVER_LIFE)
         return leaf + "".join(each.pem for each in self.between)

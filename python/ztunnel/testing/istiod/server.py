@@ -74,6 +74,8 @@ class FakeIstiod:
         self.token = self.tokens.issue("istio-system", "ztunnel", "ztunnel")
         """A good one, of the node proxy's own account."""
         self.observed = Observed()
+        # Looked up at each call: whoever hosts the server may put another one in its place.
+        self.certificates.changed = lambda: self.observed.changed()
         self.admission: Admission | None = None
         """How many streams it takes; None: as many as come."""
         self.delay = 0.0

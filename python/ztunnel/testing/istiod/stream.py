@@ -66,6 +66,7 @@ class Live:
         self._out: asyncio.Queue[Out] = asyncio.Queue(MAX_WAITING)
         self._overtaken = asyncio.Event()
         self._sent = 0
+        self._mute = False
         self.saying = False
 
     @property
@@ -131,11 +132,15 @@ class Live:
     async def _respond(self, said: WireResponse | bytes) -> None:
         self._sent += 1
         fault = self._script.get(self._sent)
+        if self._mute:
+            return
         match fault:
             case Close() | Reset():
                 await self._end(fault)
             case Silence():
-                await asyncio.get_running_loop().create_future()
+                # The stream can still be ended.
+                self._mute = True
+                return
             case Delay():
                 await asyncio.sleep(fault.seconds)
             case _:
