@@ -117,6 +117,18 @@ class BackgroundIstiod:
         """They go, in one event."""
         self.call(lambda server: server.remove(*resources))
 
+    def rotate_token(self, pod: str) -> None:
+        """The pod's file has a new token, and the old one counts no longer; open streams stay open."""
+        token = self.mounts[pod].token
+
+        def renew(server: FakeIstiod) -> str:
+            old = token.path.read_text()
+            caller = server.tokens.revoke(old)
+            return server.tokens.issue(caller.namespace, caller.account, caller.pod)
+
+        # Between the two, a proxy that asks shows a token that is revoked: as it is with the kubelet.
+        token.write(self.call(renew))
+
     # What goes wrong.
 
     def start(self) -> None:

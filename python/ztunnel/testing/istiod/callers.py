@@ -46,9 +46,9 @@ class Tokens:
         """Take this text for this caller's token."""
         self._callers[token] = caller
 
-    def revoke(self, token: str) -> None:
-        """It counts no longer; streams that are open stay open, as with istiod."""
-        self._callers.pop(token, None)
+    def revoke(self, token: str) -> Caller:
+        """It counts no longer; streams that are open stay open, as with istiod. Gives whose it was; `KeyError`."""
+        return self._callers.pop(token)
 
     def caller(self, headers: Mapping[str, str], *, cluster: str, refusal: str) -> Caller:
         """Whose call this is; UNAUTHENTICATED with the text `refusal`, if it is nobody's.

@@ -15,7 +15,7 @@ from grpclib import GRPCError
 from ztunnel.testing.istio_ca import Authority
 from ztunnel.testing.istiod import answers
 from ztunnel.testing.istiod.issuing import Signing
-from ztunnel.testing.istiod.signing import Grant, Rules, decide
+from ztunnel.testing.istiod.signing import BACKDATING, Grant, Rules, decide
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +56,8 @@ class Certificates:
         """Intermediates from the signer up to its root, without the root."""
         self.lifetime: float | None = None
         """Seconds that it grants, if not what is asked for."""
+        self.backdating = BACKDATING
+        """Seconds that a leaf is older than its making. Renewals are due at half-life, so short lives need none."""
         self.answer: Answer = answers.honest
         self.seen: deque[Signed] = deque(maxlen=REMEMBERED)
         self.changed: Callable[[], None] = lambda: None
@@ -98,6 +100,7 @@ class Certificates:
             request=request,
             identity=grant.identity,
             seconds=grant.seconds if self.lifetime is None else self.lifetime,
+            backdating=self.backdating,
             signer=self.signer,
             above=(*(each.pem for each in self.between), self.bundle),
         )

@@ -41,8 +41,12 @@ class Cluster:
     def change(
         self, put: Iterable[Resource] = (), remove: Iterable[tuple[str, str]] = ()
     ) -> Change:
-        """Apply one event. A name that is not there may be removed: istiod says such names, too."""
-        put, remove = tuple(put), tuple(remove)
+        """Apply one event. A name that is not there may be removed: istiod says such names, too.
+
+        Of a name that is put twice the last one counts: no response of istiod's has a name twice.
+        """
+        put = tuple({(each.type_url, each.name): each for each in put}.values())
+        remove = tuple(remove)
         for resource in put:
             self._forget(resource.type_url, resource.name)
             self._keep(resource)

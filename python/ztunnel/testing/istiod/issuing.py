@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 from grpclib import GRPCError, Status
 
-from ztunnel.testing.istiod.signing import BACKDATING
-
 if TYPE_CHECKING:
     from ztunnel.testing.istio_ca import Authority
     from ztunnel.wire.citadel import CertificateRequest
@@ -27,6 +25,8 @@ class Signing:
     """Whose certificate it is to be."""
     seconds: float
     """From now to its end."""
+    backdating: float
+    """Seconds from its beginning to now."""
     signer: Authority
     above: tuple[str, ...]
     """What follows a leaf in the chain: each intermediate, then all roots in one element."""
@@ -37,12 +37,11 @@ class Signing:
         """A leaf (PEM) as granted, but for what is given; `GRPCError` if the request's CSR is none."""
         csr = _read(self.request.csr)
         name = x509.UniformResourceIdentifier(identity or self.identity)
-        return self.signer.sign(
-            key or csr.public_key(),
-            [name],
-            self.seconds if seconds is None else seconds,
-            backdating=BACKDATING,
-        )
+        if seconds is None:
+            seconds = self.seconds
+        # One that has ended has begun before that.
+        backdating = max(self.backdating, 2 * -seconds)
+        return self.signer.sign(key or csr.public_key(), [name], seconds, backdating=backdating)
 
 
 def _read(pem: str) -> x509.CertificateSigningRequest:

@@ -84,6 +84,12 @@ class Stream:
         """Both types were asked for, and a response of each was taken."""
         return all(self.acks.get(type_url) for type_url in TYPES)
 
+    @property
+    def introduced(self) -> bool:
+        """A response of either type was answered, by yes or no."""
+        refused = {type_url for type_url, _ in self.nacks}
+        return all(self.acks.get(each) or each in refused for each in TYPES)
+
     def asked(self, type_url: str, *verdicts: Verdict) -> list[DeltaRequest]:
         """The requests of a type so far; of these verdicts, if some are given."""
         return [
