@@ -1,8 +1,9 @@
 """One gRPC connection to a server of the control plane: TCP, TLS, HTTP/2, each with its deadline.
 
-grpclib's channel with a socket of our own, since it offers no way to set options on its own one. Chosen over
-grpcio by what it keeps resident (2 MiB, not 10), measured on top of a node's own modules. Whoever imports
-this file pays for it, so import it late.
+grpclib's channel with a socket of our own, since it offers no way to set options on its own one. Chosen over grpcio on the
+job itself (bench/grpc_library): with an open stream it keeps 5 MiB and not 16; taking 100,000 workloads in one message it
+peaks 35 MiB higher and not 114, and holds the event loop for 14 ms and not 113. It costs more CPU there, 0.22 s and not
+0.13. And grpcio lets nobody set SO_MARK. Whoever imports this file pays for it, so import it late.
 """
 
 from __future__ import annotations

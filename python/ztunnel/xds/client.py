@@ -278,12 +278,11 @@ class AdsClient:
         if len(rejections) > MAX_LINES:
             about = attempt.about(type_url=response.type_url, more=len(rejections) - MAX_LINES)
             log.warning("and more; the answer to the control plane names them", extra=about)
-        log.debug(
-            "received response",
-            extra=attempt.about(
+        if log.isEnabledFor(logging.DEBUG):
+            about = attempt.about(
                 type_url=response.type_url, resources=response.count, removed=len(response.removed)
-            ),
-        )
+            )
+            log.debug("received response", extra=about)
 
     def _now(self) -> float:
         return self._clock.now().monotonic
