@@ -26,6 +26,7 @@ from ztunnel.testing.istiod import (
     mesh,
 )
 from ztunnel.testing.istiod.admission import Admission
+from ztunnel.testing.istiod.port import MAX_STRIKES
 from ztunnel.testing.istiod.recording import ToIstiod, read
 from ztunnel.testing.istiod.stream import MAX_REQUEST
 from ztunnel.wire.citadel import CertificateRequest
@@ -240,6 +241,21 @@ async def test_a_connection_that_is_too_old_is_told_to_go() -> None:
         async with streaming(istiod) as client:
             with pytest.raises(StreamTerminatedError, match="GOAWAY"):
                 await client.raw()
+
+
+async def test_whoever_pings_too_often_is_told_to_calm_down() -> None:
+    async with FakeIstiod() as istiod, in_sync(istiod) as client:
+        connection = client.stream._stream.connection
+        # The first, and as many too early ones as are borne.
+        for _ in range(1 + MAX_STRIKES):
+            connection._connection.ping(bytes(8))
+        connection.flush()
+        istiod.put(WEB)
+        await client.hear()
+        connection._connection.ping(bytes(8))
+        connection.flush()
+        with pytest.raises(StreamTerminatedError, match=r"GOAWAY.*error_code: 11"):
+            await client.raw()
 
 
 async def test_it_plays_a_recording_to_a_client() -> None:

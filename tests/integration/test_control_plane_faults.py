@@ -127,6 +127,25 @@ def test_a_control_plane_that_hangs_is_missed_by_nobody_and_goes_on(
     assert traffic.failures == []
 
 
+@pytest.mark.slow
+def test_a_half_dead_control_plane_is_given_up_by_its_pings_and_missed_by_nobody(
+    town: Town, control_plane: BackgroundIstiod
+) -> None:
+    """It takes bytes and says nothing: pings go out after 30 s, and 10 s later the stream is given up."""
+    with both(town, control_plane) as pods, load(town, pods["client"]) as traffic:
+        control_plane.freeze()
+        control_plane.put(mesh.workload("late", ip="10.9.9.9"))
+        for each in pods.values():
+            each.access.wait_for("XDS stream ended", within=60)
+        traffic.goes_on(5)
+        assert all(map(is_ready, pods.values()))
+        control_plane.thaw()
+        for each in pods.values():
+            eventually(lambda each=each: "late" in each.names(), "the late one is known", 30)  # type: ignore[misc]
+        traffic.goes_on(2)
+    assert traffic.failures == []
+
+
 def test_a_stranger_in_its_place_is_not_believed_until_the_roots_say_so(
     tmp_path: Path, town: Town, control_plane: BackgroundIstiod
 ) -> None:

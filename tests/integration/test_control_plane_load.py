@@ -1,6 +1,6 @@
 """C2: two proxies under one fake istiod whose mesh, streams, token and root change at random while traffic runs.
 
-Twelve seconds in every run; `ZTUNNEL_LOAD_SECONDS=120` and `ZTUNNEL_LOAD_SEED=…` for a longer or for the same one again.
+Eight seconds in every run, and the renewals of a root's rotation; `ZTUNNEL_LOAD_SECONDS=120` and `ZTUNNEL_LOAD_SEED=…` for a longer or for the same one again.
 No byte of the applications may be wrong or missing, and what the proxies say to the control plane must be what a model
 of the protocol says, which knows only what they were told.
 """
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from ztunnel.testing.istiod.observed import Stream
     from ztunnel.testing.istiod.resources import Resource
 
-SECONDS = float(os.environ.get("ZTUNNEL_LOAD_SECONDS", "12"))
+SECONDS = float(os.environ.get("ZTUNNEL_LOAD_SECONDS", "8"))
 APPLICATION = 8080
 CONNECTIONS = 20
 # Seconds that a renewal may be late.
 PATIENCE = 30.0
-# Renewed at half-life: every six seconds. No outage here lasts for as long.
-LEAF_SECONDS = 12.0
+# Renewed at half-life: every five seconds. No outage here lasts for as long.
+LEAF_SECONDS = 10.0
 STATUSES = (Status.UNAVAILABLE, Status.ABORTED, Status.INTERNAL, Status.CANCELLED, Status.OK)
 BAD = mesh.broken_address().version
 

@@ -11,10 +11,12 @@ import socket
 import ssl
 import struct
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpclib.server import Server
+from h2.events import PingReceived
 
 from ztunnel.wire.connection import Raw
 
@@ -24,8 +26,11 @@ if TYPE_CHECKING:
     from grpclib.const import Handler
     from grpclib.protocol import H2Protocol
 
-# RFC 9113 §6.8: type 7; no error, and the largest stream there can be, as grpc-go's first of two has it.
-_GOAWAY = struct.pack(">HBBBIII", 0, 8, 7, 0, 0, 2**31 - 1, 0)
+# RFC 9113 §6.8: type 7 and the largest stream there can be, as grpc-go's first of two has it.
+_GOAWAY = struct.Struct(">HBBBIII")
+_NO_ERROR, _ENHANCE_YOUR_CALM = 0, 11
+# Pings that come too early before the connection ends: grpc-go's `maxPingStrikes`.
+MAX_STRIKES = 2
 # How long an end of connections may take that are told to end.
 CLOSING = 5.0
 
@@ -50,6 +55,8 @@ class Port:
         """Seconds after which a connection is told to go away; istiod's chart has 30 minutes."""
         self.grace = 10.0
         """Seconds from that word to the end of what is left."""
+        self.ping_interval = 15.0
+        """Seconds: who pings more often is told to go at once. Half of istiod's keepalive time (istio.md A3.1)."""
         self.thawed = asyncio.Event()
         """Cleared, nothing is read from any connection."""
         self.thawed.set()
@@ -117,8 +124,12 @@ def retire(transport: asyncio.Transport, grace: float) -> None:
     Past h2, which would take the connection for closed and refuse to end its streams properly.
     """
     if not transport.is_closing():
-        transport.write(_GOAWAY)
+        transport.write(_go_away(_NO_ERROR))
         asyncio.get_running_loop().call_later(grace, transport.close)
+
+
+def _go_away(code: int, why: bytes = b"") -> bytes:
+    return _GOAWAY.pack(0, 8 + len(why), 7, 0, 0, 2**31 - 1, code) + why
 
 
 def server_context() -> ssl.SSLContext:
@@ -163,6 +174,8 @@ class _Server(Server):
 
         def connection_made(transport: asyncio.BaseTransport) -> None:
             made(transport)
+            watch = _Pings(transport, self.owner.ping_interval)
+            protocol.processor.processors[PingReceived] = watch.received
             self._begun(transport)
 
         protocol.connection_made = connection_made  # type: ignore[method-assign]
@@ -176,6 +189,26 @@ class _Server(Server):
         if self.owner.max_age is not None:
             loop = asyncio.get_running_loop()
             loop.call_later(self.owner.max_age, retire, transport, self.owner.grace)
+
+
+class _Pings:
+    """How often one client pings."""
+
+    def __init__(self, transport: Any, interval: float) -> None:
+        self._transport = transport
+        self._interval = interval
+        self._last: float | None = None
+        self._strikes = 0
+
+    def received(self, event: PingReceived) -> None:
+        del event  # h2 has answered it
+        now = time.monotonic()
+        if self._last is not None and now - self._last < self._interval:
+            self._strikes += 1
+        self._last = now
+        if self._strikes > MAX_STRIKES and not self._transport.is_closing():
+            self._transport.write(_go_away(_ENHANCE_YOUR_CALM, b"too_many_pings"))
+            self._transport.close()
 
 
 def _is_over(protocol: H2Protocol) -> bool:
