@@ -1,0 +1,60 @@
+"""A real proxy at the other end of a recorded conversation: it says what istiod's client said, and ends with its mesh."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.control_plane import Proxy, Town
+from tests.support.nodes import START_DEADLINE, eventually
+from ztunnel.testing import BackgroundIstiod
+from ztunnel.testing.istiod import ADDRESS, AUTHORIZATION, FakeIstiod
+from ztunnel.testing.istiod.recording import FromIstiod, Line, Player, read
+
+pytestmark = pytest.mark.timeout(60)
+
+CONVERSATIONS = Path(__file__).parents[1] / "vectors" / "istiod" / "conversations"
+
+
+def told(lines: list[Line], type_url: str) -> set[str]:
+    """The names that are there when all was said."""
+    names: set[str] = set()
+    for line in lines:
+        if isinstance(line, FromIstiod) and line.response.type_url == type_url:
+            names |= {resource.name for resource in line.response.resources}
+            names -= set(line.response.removed)
+    return names
+
+
+def test_a_proxy_keeps_to_a_recorded_session_and_has_its_mesh(tmp_path: Path) -> None:
+    (lines,) = read(CONVERSATIONS / "delta-session.jsonl")
+    with (
+        Town(tmp_path, "poda") as town,
+        BackgroundIstiod(tmp_path) as istiod,
+        ExitStack() as running,
+    ):
+        (player,) = istiod.call(lambda server: server.play([lines]))
+        environment = istiod.environment("poda", namespace="default", account="sa-a")
+        environment["PROXY_WORKLOAD_INFO"] = "default/poda/sa-a"
+        proxy = Proxy(town, "poda", environment)
+        running.push(proxy.__exit__)
+        proxy.begin()
+        istiod.wait(lambda server: _said(server, player), START_DEADLINE)
+        proxy.wait_until_ready()
+        assert player.mistakes == []
+        # The last word is a service's waypoint; it is applied before it is acknowledged.
+        eventually(lambda: _names(proxy, "workloads", "uid"), "the dump has workloads")
+        addresses = _names(proxy, "workloads", "uid")
+        addresses |= _names(proxy, "services", "namespace", "hostname")
+        assert addresses == told(lines, ADDRESS)
+        assert _names(proxy, "policies", "namespace", "name") == told(lines, AUTHORIZATION)
+
+
+async def _said(server: FakeIstiod, player: Player) -> None:
+    await server.observed.wait(lambda: player.done, "all of the recording", START_DEADLINE)
+
+
+def _names(proxy: Proxy, section: str, *keys: str) -> set[str]:
+    return {"/".join(each[key] for key in keys) for each in proxy.config_dump()[section]}
