@@ -66,6 +66,7 @@ class Churn:
             self.streams_are_reset: 4,
             self.streams_end: 4,
             self.the_next_stream_is_slow: 2,
+            self.the_next_answers_are_damaged: 3,
             self.it_freezes: 2,
             self.it_is_slow: 2,
             self.it_is_killed: 2,
@@ -129,6 +130,12 @@ class Churn:
     def the_next_stream_is_slow(self) -> None:
         for _ in self._istiod.mounts:
             self._istiod.next_stream(faults.Delay(0.3), faults.Delay(0.3))
+        self._istiod.reset_streams()
+
+    def the_next_answers_are_damaged(self) -> None:
+        kinds: list[faults.Fault] = [faults.Garbage(), faults.Oversized()]
+        for _ in self._istiod.mounts:
+            self._istiod.next_stream(self._dice.choice(kinds), at=self._dice.randrange(1, 4))
         self._istiod.reset_streams()
 
     def it_freezes(self) -> None:

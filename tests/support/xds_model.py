@@ -56,7 +56,7 @@ class Model:
             if (each.type_url if isinstance(each, Told) else each.request.type_url) == type_url
         ]
         asked = [each for each in said if isinstance(each, Asked)]
-        told = [each for each in said if isinstance(each, Told)]
+        told = _legible([each for each in said if isinstance(each, Told)])
         if not asked:
             return []
         first, *rest = asked
@@ -99,6 +99,12 @@ class Model:
             else:
                 self.answers["NACK" if expected else "ACK"] += 1
         return mistakes
+
+
+def _legible(told: list[Told]) -> list[Told]:
+    """Up to the first one that was damaged: its stream is over for whoever reads it."""
+    damaged = next((at for at, each in enumerate(told) if each.damaged), len(told))
+    return told[:damaged]
 
 
 def _wrong(asked: Asked, response: Told, expected: list[str]) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from tests.support.xds_model import Model
@@ -62,6 +64,13 @@ def test_what_is_held_follows_from_all_streams_before() -> None:
     streams = stream(first(), told("1", web="a"), answer("1")), stream(first(web="a"))
     # The second stream has asked, and was told nothing.
     assert mistakes(*streams, stream(first(web="a"))) == []
+
+
+def test_what_was_damaged_is_neither_held_nor_answered() -> None:
+    damaged = dataclasses.replace(told("1", web="a"), damaged=True)
+    assert mistakes(stream(first(), damaged, told("2", db="b")), stream(first())) == []
+    assert mistakes(stream(first(), damaged), stream(first(web="a"))) != []
+    assert mistakes(stream(first(), damaged, answer("1"))) != []
 
 
 @pytest.mark.parametrize(

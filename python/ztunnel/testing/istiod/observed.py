@@ -49,6 +49,8 @@ class Told:
     versions: tuple[tuple[str, str], ...]
     """Name and version of each resource, in order."""
     removed: tuple[str, ...]
+    damaged: bool = False
+    """What went out was not this but a fault's doing: nobody can answer it."""
 
 
 Said: TypeAlias = Asked | Told
@@ -117,15 +119,17 @@ class Stream:
         else:
             self.acks[request.type_url] = self.acks.get(request.type_url, 0) + 1
 
-    def note_response(self, response: WireResponse) -> None:
-        """It goes out."""
-        self.unanswered[response.nonce] = response.type_url
+    def note_response(self, response: WireResponse, *, damaged: bool = False) -> None:
+        """It goes out, or something else in its place."""
+        if not damaged:
+            self.unanswered[response.nonce] = response.type_url
         self.history.append(
             Told(
                 type_url=response.type_url,
                 nonce=response.nonce,
                 versions=tuple((each.name, each.version) for each in response.resources),
                 removed=tuple(response.removed),
+                damaged=damaged,
             )
         )
 

@@ -173,7 +173,8 @@ class Live:
         if isinstance(fault, Nonce):
             response = dataclasses.replace(response, nonce=fault.nonce)
         # Noted before it goes out: its answer may be here before this task runs again.
-        self.seen.note_response(response)
+        damaged = isinstance(fault, Garbage | Oversized | Truncated)
+        self.seen.note_response(response, damaged=damaged)
         return response.encode()
 
     async def _announce(self, length: int, beginning: bytes) -> None:
