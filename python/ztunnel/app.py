@@ -25,6 +25,7 @@ from ztunnel.admin.server import AdminServer
 from ztunnel.clock import Clock, SystemClock
 from ztunnel.dataplane.events import events
 from ztunnel.fields import fields
+from ztunnel.identity.crl import RevokedCertificates
 from ztunnel.identity.manager import CertificateManager
 from ztunnel.identity.schedule import Priority
 from ztunnel.local.source import LocalSource
@@ -152,6 +153,11 @@ class Node:
         }
         self._data_plane = parts.data_plane(native)
         self._ca = parts.ca(settings.ca)
+        self._revoked = (
+            RevokedCertificates(settings.crl, data_plane=self._data_plane, clock=self._clock)
+            if settings.crl is not None
+            else None
+        )
         self._source = LocalSource(mesh, data_plane=self._data_plane, clock=self._clock)
         self._manager = CertificateManager(
             data_plane=self._data_plane, ca=self._ca, clock=self._clock
@@ -168,6 +174,8 @@ class Node:
             # First: what comes while a large mesh is read is heard after it.
             self._listen_to_signals()
             self._source.start()
+            if self._revoked is not None:
+                self._revoked.start()
             admin = AdminServer(self._settings.listen.admin, self._routes)
             bound = self._data_plane.start(admin.addresses)
             if admin.addresses:
@@ -186,6 +194,9 @@ class Node:
                 if self._xds is not None:
                     tasks.start("xds", self._xds.run, on_failure=FailurePolicy.RESTART)
                 tasks.start("mesh file", self._source.watch, on_failure=FailurePolicy.RESTART)
+                if self._revoked is not None:
+                    watch = self._revoked.watch
+                    tasks.start("revoked certificates", watch, on_failure=FailurePolicy.RESTART)
                 await self._stop.wait()
                 await admin.stop()
                 await self._drain()

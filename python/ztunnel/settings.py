@@ -134,6 +134,8 @@ class NodeSettings:
     """The port that is dialled at peers."""
     network: str = ""
     cluster_id: str = "Kubernetes"
+    crl: Path | None = None
+    """A file of revoked certificates, read again when it changes."""
     mesh: Path | None = None
     """Where workloads, services and policies are, if not in the node file."""
     xds: XdsSettings | None = None
@@ -233,6 +235,7 @@ def read_node(node: Node, report: Report, *, base: Path) -> NodeSettings | None:
     # The table has checked every type, so that plain look-ups are safe from here on.
     namespace, _, name = value["workload"].partition("/")
     log, ca, mesh = value.get("accessLog", {}), value["ca"], value.get("mesh")
+    crl = value.get("crl")
     optional = {
         attribute: value[key]
         for key, attribute in (
@@ -264,6 +267,7 @@ def read_node(node: Node, report: Report, *, base: Path) -> NodeSettings | None:
         ca=CaSettings(directory=base / ca["directory"], **ca_optional),
         listen=_listen(value.get("listen", {})),
         forwards=tuple(Forward(listen=f["listen"], to=f["to"]) for f in value.get("forwards", ())),
+        crl=base / crl if crl else None,
         mesh=base / mesh if mesh else None,
         access_log=AccessLog(
             format=log.get("format", "plain"), path=base / log["path"] if log.get("path") else None
@@ -397,6 +401,7 @@ _NODE = struct(
         ),
         required=True,
     ),
+    Field("crl", _path),
     Field("mesh", _path),
     Field("drain", _duration(0.0, 3600.0)),
     Field(
