@@ -106,6 +106,7 @@ def _node(
         workload=WorkloadName(namespace=workload.namespace, name=workload.name),
         ca=ca,
         xds=delivery,
+        crl=config.certificates.revoked,
         listen=_listen(config),
         hbone_port=HBONE_PORT,
         network=config.place.network,

@@ -245,9 +245,7 @@ SECRET_TTL = _time(
 CRL_PATH = _text(
     "CRL_PATH",
     "",
-    "A file of revoked certificates; empty is none.",
-    status=Status.UNBUILT,
-    about="nobody is revoked yet",
+    "A file of revoked certificates, which is read again when it changes; empty is none.",
 )
 TLS12_ENABLED = _switch(
     "TLS12_ENABLED",

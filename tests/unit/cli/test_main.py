@@ -239,7 +239,7 @@ def test_a_proxys_mesh_with_a_mistake_is_shown_as_check_does(
     assert shown["proxyArgs"] == "proxy ztunnel --x"
     assert shown["outboundAddr"] == "[::]:15001"
     assert lines[-1].endswith(
-        "\twarn\tztunnel\twithout effect, as they are not built yet: CRL_PATH ISTIO_META_DNS_CAPTURE (unset means true)"
+        "\twarn\tztunnel\twithout effect, as they are not built yet: ISTIO_META_DNS_CAPTURE (unset means true)"
     )
 
 

@@ -365,7 +365,7 @@ def test_a_value_cannot_break_out_of_its_message() -> None:
 def test_what_is_known_and_not_built_is_named_unless_it_asks_for_nothing() -> None:
     idle = {
         "CLUSTER_DOMAIN": "cluster.local",
-        "CRL_PATH": "",
+        "CRL_PATH": "/crl",
         "ENABLE_RESPONSE_BAGGAGE": "true",
         "INPOD_ENABLED": "true",
         "INPOD_PORT_REUSE": "true",
@@ -381,7 +381,6 @@ def test_what_is_known_and_not_built_is_named_unless_it_asks_for_nothing() -> No
     assert good(**idle).not_built == ()
     asked = {
         "CLUSTER_DOMAIN": "example.org",
-        "CRL_PATH": "/crl",
         "INPOD_UDS": "/sock",
         "ISTIO_META_DNS_CAPTURE": "TRUE",
         "TLS12_ENABLED": "true",
