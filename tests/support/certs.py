@@ -81,6 +81,26 @@ class Authority:
         assert isinstance(key, ec.EllipticCurvePrivateKey)
         return cls(x509.load_pem_x509_certificate((folder / "root.pem").read_bytes()), key)
 
+    def crl(self, *serials: int, expired: bool = False) -> bytes:
+        """A list of revoked certificates (PEM)."""
+        now = dt.datetime.now(dt.UTC)
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self.certificate.subject)
+            .last_update(now - 24 * HOUR)
+            .next_update(now - HOUR if expired else now + 24 * HOUR)
+            .add_extension(x509.CRLNumber(1), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
+                critical=False,
+            )
+        )
+        for serial in serials:
+            entry = x509.RevokedCertificateBuilder().serial_number(serial)
+            entry = entry.revocation_date(now - 24 * HOUR)
+            builder = builder.add_revoked_certificate(entry.build())
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
     def leaf(
         self,
         *uris: str,
@@ -121,6 +141,11 @@ class Authority:
                 serialization.NoEncryption(),
             ),
         )
+
+
+def serial_of(chain: bytes) -> int:
+    """Of the leaf of a chain (PEM)."""
+    return x509.load_pem_x509_certificate(chain).serial_number
 
 
 def client_context(
