@@ -88,6 +88,12 @@ class DataPlane:
         `CredentialError` if key, leaf, identity and roots do not belong together; the one in use stays.
         """
 
+    def no_certificate(self, identity: str, reason: str) -> None:
+        """Nobody signs for this identity now: connections that need its certificate fail with the reason at once.
+
+        Until one is installed or it is forgotten. Where there is one, it stays in use.
+        """
+
     def forget(self, identity: str) -> None:
         """Drops the certificate of an identity. Nothing happens if there is none."""
 

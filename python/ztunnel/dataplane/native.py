@@ -113,6 +113,10 @@ class NativeDataPlane:
             raise CredentialError(f"not a key of this data plane: {type(key).__name__}")
         self._native.install(identity, key, chain, roots)
 
+    def no_certificate(self, identity: str, reason: str) -> None:
+        """Connections that need it fail at once, with this reason."""
+        self._native.no_certificate(identity, reason)
+
     def forget(self, identity: str) -> None:
         """Drops the certificate of an identity."""
         self._native.forget(identity)

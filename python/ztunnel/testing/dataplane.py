@@ -75,6 +75,8 @@ class FakeDataPlane:
         self.applied: list[tuple[list[ResourceKey], list[ResourceKey]]] = []
         """Of each apply, the keys that came and the keys that went."""
         self.certificates: dict[str, bytes] = {}
+        self.failures: dict[str, str] = {}
+        """Why connections of an identity fail at once."""
         """The chain in use for each identity."""
         self.rejections: list[FakeRejection] = []
         """What the next apply answers."""
@@ -195,10 +197,17 @@ class FakeDataPlane:
         if self.refusal is not None:
             raise self.refusal
         self.certificates[identity] = chain
+        self.failures.pop(identity, None)
+
+    def no_certificate(self, identity: str, reason: str) -> None:
+        """Remembers, until there is one."""
+        self._refuse_if_stopped()
+        self.failures[identity] = reason
 
     def forget(self, identity: str) -> None:
         """Drops the chain."""
         self.certificates.pop(identity, None)
+        self.failures.pop(identity, None)
 
     def take_events(self) -> Sequence[FakeEvent]:
         """Everything said, once."""

@@ -213,6 +213,13 @@ impl DataPlane {
         .map_err(|error| errors::credential(&error))
     }
 
+    fn no_certificate(&self, identity: &str, reason: &str) -> PyResult<()> {
+        self.alive()?;
+        let identity = Identity::parse(identity).map_err(|error| errors::identity(&error))?;
+        self.core.fail(&identity, reason);
+        Ok(())
+    }
+
     fn forget(&self, identity: &str) -> PyResult<()> {
         self.alive()?;
         let identity = Identity::parse(identity).map_err(|error| errors::identity(&error))?;

@@ -279,6 +279,11 @@ impl DataPlane {
         self.shared.credentials.install(certificate);
     }
 
+    /// Nobody signs for this identity now: connections that need its certificate are told so, and do not wait.
+    pub fn fail(&self, identity: &Identity, why: &str) {
+        self.shared.credentials.fail(identity, why);
+    }
+
     /// Forgets the certificate of an identity.
     pub fn forget(&self, identity: &Identity) {
         self.shared.credentials.forget(identity);

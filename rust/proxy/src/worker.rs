@@ -288,10 +288,8 @@ impl Worker {
             .credentials
             .wait_for(identity, limit)
             .await
-            .map_err(|_| {
-                let text = format!(
-                    "identity error: no certificate for {identity} after {limit:?}; is the CA reachable?"
-                );
+            .map_err(|none| {
+                let text = format!("identity error: {none}");
                 Error::new(Stage::Identity, Side::Local, "no_certificate_of_ours", text)
             })
     }

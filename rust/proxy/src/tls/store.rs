@@ -22,8 +22,10 @@ type Certificates = HashMap<Identity, Arc<WorkloadCertificate>>;
 /// All certificates in use, by identity. Shared by every worker.
 pub struct CredentialStore {
     certificates: ArcSwap<Certificates>,
-    /// Wakes those who wait; carries nothing, they look for themselves.
-    installed: watch::Sender<()>,
+    /// Why there is none, of those that were asked for in vain.
+    failures: ArcSwap<HashMap<Identity, Arc<str>>>,
+    /// Wakes those who wait, who look for themselves; who is told why there will be none need not look.
+    news: watch::Sender<Option<(Identity, Arc<str>)>>,
     records: RecordPlan,
     groups: Groups,
     revocations: Arc<Revocations>,
@@ -35,7 +37,8 @@ impl CredentialStore {
     pub fn new(records: RecordPlan) -> Self {
         Self {
             certificates: ArcSwap::default(),
-            installed: watch::Sender::new(()),
+            failures: ArcSwap::default(),
+            news: watch::Sender::new(None),
             records,
             groups: Groups::default(),
             revocations: Arc::default(),
@@ -66,7 +69,20 @@ impl CredentialStore {
         self.change(|certificates| {
             certificates.insert(certificate.identity().clone(), Arc::clone(&certificate));
         });
-        self.installed.send_replace(());
+        self.excuse(certificate.identity());
+        self.news.send_replace(None);
+    }
+
+    /// Nobody signs for this identity now: those who wait for its certificate, and those who come, need not wait until
+    /// one is installed or it is forgotten (spec/control.md §7.4).
+    pub fn fail(&self, identity: &Identity, why: &str) {
+        let why: Arc<str> = why.into();
+        self.failures.rcu(|now| {
+            let mut next = HashMap::clone(now);
+            next.insert(identity.clone(), Arc::clone(&why));
+            next
+        });
+        self.news.send_replace(Some((identity.clone(), why)));
     }
 
     /// Drops the certificate of a workload that is gone.
@@ -74,6 +90,17 @@ impl CredentialStore {
         self.change(|certificates| {
             certificates.remove(identity);
         });
+        self.excuse(identity);
+    }
+
+    fn excuse(&self, identity: &Identity) {
+        if self.failures.load().contains_key(identity) {
+            self.failures.rcu(|now| {
+                let mut next = HashMap::clone(now);
+                next.remove(identity);
+                next
+            });
+        }
     }
 
     /// The certificate of `identity`, if there is one now.
@@ -82,31 +109,42 @@ impl CredentialStore {
         self.certificates.load().get(identity).cloned()
     }
 
-    /// Waits until there is one, at most `limit`.
+    /// Waits until there is one, at most `limit`, and not once it is known that there is none to be had.
     ///
     /// # Errors
-    /// [`NoCredential`] when the time is over.
+    /// [`NoCredential`] when the time is over, or with the reason.
     pub async fn wait_for(
         &self,
         identity: &Identity,
         limit: Duration,
     ) -> Result<Arc<WorkloadCertificate>, NoCredential> {
         // Before the first look, so that an install in between is not missed.
-        let mut installed = self.installed.subscribe();
+        let mut news = self.news.subscribe();
         let arrival = async {
             loop {
                 if let Some(certificate) = self.get(identity) {
-                    return certificate;
+                    return Ok(certificate);
+                }
+                if let Some(why) = self.failures.load().get(identity) {
+                    return Err(Arc::clone(why));
                 }
                 // Cannot fail: the sender lives in `self`.
-                let _ = installed.changed().await;
+                let _ = news.changed().await;
+                if let Some((whose, why)) = &*news.borrow_and_update()
+                    && whose == identity
+                {
+                    return Err(Arc::clone(why));
+                }
             }
         };
-        tokio::time::timeout(limit, arrival)
-            .await
-            .map_err(|_| NoCredential {
+        let outcome = tokio::time::timeout(limit, arrival).await;
+        outcome
+            .unwrap_or_else(|_| {
+                Err(format!("none came within {limit:?}; can the CA be reached?").into())
+            })
+            .map_err(|why| NoCredential {
                 identity: identity.clone(),
-                waited: limit,
+                why,
             })
     }
 
@@ -135,14 +173,14 @@ impl fmt::Debug for CredentialStore {
     }
 }
 
-/// No certificate came in time.
+/// There is no certificate to be had now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no certificate for {identity} within {waited:?}; can the CA be reached?")]
+#[error("no certificate for {identity}: {why}")]
 pub struct NoCredential {
     /// Whose was wanted.
     pub identity: Identity,
-    /// How long.
-    pub waited: Duration,
+    /// In the words of whoever asked for it, or that nothing was heard.
+    pub why: Arc<str>,
 }
 
 #[cfg(test)]

@@ -101,6 +101,47 @@ fn waiting_ends_at_its_limit_and_says_for_whom() {
     let error = run(store.wait_for(&identity(CLIENT), limit)).unwrap_err();
     assert_eq!(
         error.to_string(),
-        format!("no certificate for {CLIENT} within 1ms; can the CA be reached?")
+        format!("no certificate for {CLIENT}: none came within 1ms; can the CA be reached?")
     );
+}
+
+#[test]
+fn who_waits_for_what_is_not_to_be_had_is_told_why_at_once() {
+    let root = Authority::root("root");
+    let store = CredentialStore::new(RecordPlan::default());
+    let wanted = identity(CLIENT);
+    run(async {
+        let waiting = store.wait_for(&wanted, SOON);
+        let coming = async {
+            store.fail(&identity(SERVER), "somebody else's trouble");
+            tokio::task::yield_now().await;
+            store.fail(&wanted, "the authority is out for lunch");
+        };
+        let (told, ()) = tokio::join!(waiting, coming);
+        let text = format!("no certificate for {CLIENT}: the authority is out for lunch");
+        assert_eq!(told.unwrap_err().to_string(), text);
+        // Who comes later need not wait either.
+        let later = store.wait_for(&wanted, SOON).await;
+        assert_eq!(later.unwrap_err().to_string(), text);
+    });
+    store.install(root.certificate(CLIENT));
+    store.forget(&wanted);
+    // As if nobody had ever asked.
+    let again = run(store.wait_for(&wanted, Duration::from_millis(1)));
+    assert!(again.unwrap_err().to_string().contains("none came within"));
+}
+
+#[test]
+fn who_waits_for_what_is_forgotten_is_told_so() {
+    let store = CredentialStore::new(RecordPlan::default());
+    let wanted = identity(CLIENT);
+    run(async {
+        let waiting = store.wait_for(&wanted, SOON);
+        let coming = async {
+            store.fail(&wanted, "the identity is no longer needed");
+            store.forget(&wanted);
+        };
+        let (told, ()) = tokio::join!(waiting, coming);
+        assert!(told.unwrap_err().to_string().ends_with("no longer needed"));
+    });
 }
