@@ -10,6 +10,7 @@ import pytest
 
 from ztunnel.identity.schedule import (
     MAX_IN_FLIGHT,
+    NOT_NEEDED,
     CertificateSchedule,
     Effect,
     Priority,
@@ -29,11 +30,12 @@ class Story:
 
     random: Callable[[], float] = lambda: 0.5  # the middle: no jitter
     clock: ManualClock = field(default_factory=ManualClock)
+    at_once: int = MAX_IN_FLIGHT
     waiting: list[Effect] = field(default_factory=list)
     tickets: dict[Identity, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.schedule = CertificateSchedule(self.random)
+        self.schedule = CertificateSchedule(self.random, at_once=self.at_once)
 
     def __rshift__(self, step: Step) -> Story:
         assert self.waiting == [], "effects that the story does not tell of"
@@ -76,7 +78,7 @@ def issued(identity: Identity, *, lifetime: float, age: float = 0) -> Step:
         now = story.clock.now()
         begins = now.wall - age
         validity = Validity(not_before=begins, not_after=begins + lifetime)
-        if story.schedule.accepts(story.tickets[identity], validity, now):
+        if story.schedule.objection(story.tickets[identity], validity, now) is None:
             story.schedule.issued(story.tickets[identity], validity, now)
         else:
             story.schedule.failed(story.tickets[identity], now)
@@ -244,9 +246,9 @@ def test_a_late_answer_to_a_forgotten_wish_does_not_count_for_the_new_one() -> N
     story = story >> forget(WEB) << forgotten(WEB) >> want(WEB) << request(WEB)
     now = story.clock.now()
     forever = Validity(not_before=now.wall, not_after=now.wall + DAY)
-    assert not story.schedule.accepts(old, forever, now)
+    assert story.schedule.objection(old, forever, now) == NOT_NEEDED
     assert story.schedule.failed(old, now) is None
-    assert story.schedule.accepts(story.tickets[WEB], forever, now)
+    assert story.schedule.objection(story.tickets[WEB], forever, now) is None
 
 
 def test_wanting_and_forgetting_in_turn_starts_no_more_than_eight_requests() -> None:
@@ -254,6 +256,77 @@ def test_wanting_and_forgetting_in_turn_starts_no_more_than_eight_requests() -> 
     for _ in range(MAX_IN_FLIGHT):
         story = story >> want(WEB) << request(WEB) >> forget(WEB) << forgotten(WEB)
     (story >> want(WEB)).end()
+
+
+# spec/control.md §17.4, row by row: one request at a time, each takes a second, certificates live for 100 s. What a
+# caller is told in the third and the last row is `tests/unit/identity/test_manager.py`'s.
+
+ID1, ID2, ID3, ID4 = (Identity("cluster.local", "rows", f"id{n}") for n in range(1, 5))
+LIFE = 100.0
+
+
+def alone() -> Story:
+    return Story(at_once=1)
+
+
+def test_row_1_requests_go_by_priority_and_refresh_at_half_life() -> None:
+    story = alone() >> want(ID1, Priority.BACKGROUND) << request(ID1)
+    story = story >> want(ID2, Priority.BACKGROUND) >> want(ID3, Priority.WARMUP)
+    story = story >> want(ID4, Priority.REALTIME)
+    for done, following in ((ID1, ID4), (ID4, ID3), (ID3, ID2)):
+        story = story >> after(1) >> issued(done, lifetime=LIFE) << request(following)
+    story = story >> after(1) >> issued(ID2, lifetime=LIFE)
+    # The first is three seconds old; each is due fifty seconds after it began.
+    story = story >> after(LIFE / 2 - 3) << request(ID1)
+    for done, following in ((ID1, ID4), (ID4, ID3), (ID3, ID2)):
+        story = story >> after(1) >> issued(done, lifetime=LIFE) << request(following)
+    (story >> issued(ID2, lifetime=LIFE)).end()
+
+
+def test_row_2_a_second_wish_moves_it_ahead_and_duplicates_share_one_request() -> None:
+    story = alone() >> want(ID1) << request(ID1)
+    story = story >> want(ID2) >> want(ID3) >> want(ID3, Priority.REALTIME) >> want(ID3)
+    story = story >> want(ID1, Priority.REALTIME) >> want(ID1)
+    story = story >> issued(ID1, lifetime=LIFE) << request(ID3)
+    story = story >> want(ID3) >> issued(ID3, lifetime=LIFE) << request(ID2)
+    (story >> issued(ID2, lifetime=LIFE) >> want(ID3, Priority.REALTIME)).end()
+
+
+def test_row_3_a_wish_for_what_has_just_failed_asks_for_nothing_and_a_retry_comes_in_a_second() -> (
+    None
+):
+    story = alone() >> want(ID1, Priority.REALTIME) << request(ID1) >> failed(ID1)
+    story = story >> want(ID1, Priority.REALTIME) >> after(0.9) >> want(ID1, Priority.REALTIME)
+    (story >> after(0.1) << request(ID1) >> issued(ID1, lifetime=LIFE)).end()
+
+
+def test_row_4_a_refresh_that_fails_is_tried_until_expiry_and_success_resets_the_pause() -> None:
+    story = alone() >> want(ID1) << request(ID1) >> issued(ID1, lifetime=LIFE)
+    story = story >> after(LIFE / 2) << request(ID1)
+    spent = LIFE / 2
+    for pause in (1, 2, 4, 8, 16):
+        story = story >> failed(ID1) >> after(pause) << request(ID1)
+        spent += pause
+    # The next pause would be 32 s; the certificate has less than that left.
+    story = story >> failed(ID1) >> after(LIFE - spent) << expired(ID1) << request(ID1)
+    story = story >> issued(ID1, lifetime=LIFE) >> after(LIFE / 2) << request(ID1)
+    (story >> failed(ID1) >> after(1) << request(ID1)).end()
+
+
+def test_row_5_what_is_forgotten_while_it_is_asked_for_is_thrown_away_and_may_be_wanted_again() -> (
+    None
+):
+    story = alone() >> want(ID1) << request(ID1) >> forget(ID1) << forgotten(ID1)
+    story = story >> issued(ID1, lifetime=LIFE) >> after(LIFE)
+    (story >> want(ID1) << request(ID1) >> issued(ID1, lifetime=LIFE)).end()
+
+
+def test_a_certificate_that_does_not_count_yet_does_not_replace_one_that_does() -> None:
+    story = Story() >> want(WEB) << request(WEB) >> issued(WEB, lifetime=DAY)
+    story = story >> after(DAY / 2) << request(WEB) >> issued(WEB, lifetime=DAY, age=-HOUR)
+    story = story >> after(1) << request(WEB)
+    # Where there is none, it is better than nothing: it may be our clock that is wrong.
+    (story >> want(SHOP) << request(SHOP) >> issued(SHOP, lifetime=DAY, age=-HOUR)).end()
 
 
 # Clocks that jump (reliability F28)

@@ -6,6 +6,7 @@ Decides nothing that `schedule.py` can decide. Keys are made by the data plane a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random as system_random
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from ztunnel.errors import CaError, CaUnavailable, CredentialError, DataPlaneClosed, IdentityError
 from ztunnel.fields import fields
 from ztunnel.identity.schedule import (
+    NOT_NEEDED,
     CertificateSchedule,
     Effect,
     Expired,
@@ -72,9 +74,13 @@ class CertificateManager:
         """Nobody needs it any more."""
         parsed = _parse(identity)
         if parsed is not None:
+            if parsed in self._states:
+                self._tell_those_who_wait(parsed, NOT_NEEDED)
             for effect in self._schedule.forget(parsed):
                 self._perform_at_once(effect)
-            self._outcomes.pop(parsed, None)
+            waiting = self._outcomes.pop(parsed, None)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(NOT_NEEDED)
             self._states.pop(parsed, None)
             self._changed.set()
 
@@ -123,13 +129,12 @@ class CertificateManager:
             key = self._data_plane.new_key()
             issued = await self._sign(key.csr(str(identity)), identity)
             validity = Validity(not_before=issued.not_before, not_after=issued.not_after)
-            if self._schedule.accepts(request.ticket, validity, self._clock.now()):
+            objection = self._schedule.objection(request.ticket, validity, self._clock.now())
+            if objection is None:
                 self._data_plane.install(str(identity), key, issued.chain, issued.roots)
                 self._installed(request, validity)
             else:
-                self._failed(
-                    request, CaError("the certificate ended before it came; are the clocks right?")
-                )
+                self._failed(request, CaError(objection))
         except DataPlaneClosed:
             log.debug(
                 "data plane closed while a certificate was asked for",
@@ -166,6 +171,9 @@ class CertificateManager:
         self._schedule.issued(request.ticket, validity, now)
         left = round(validity.not_after - now.wall)
         log.info("certificate installed", extra=fields(identity=request.identity, valid_s=left))
+        if (doubt := validity.doubt(now.wall)) is not None:
+            message = "it is in use all the same, as there is no other: %s"
+            log.warning(message, doubt, extra=fields(identity=request.identity))
         self._states.pop(request.identity, None)
         self._tell(request.identity, None)
 
@@ -179,7 +187,13 @@ class CertificateManager:
             )
             if request.identity in self._states:
                 self._states[request.identity] = f"{UNAVAILABLE}: {error}"
+                self._tell_those_who_wait(request.identity, str(error))
             self._tell(request.identity, str(error))
+
+    def _tell_those_who_wait(self, identity: Identity, why: str) -> None:
+        """Connections: they fail now, and the next ones too, while it is asked for again behind their backs."""
+        with contextlib.suppress(DataPlaneClosed):
+            self._data_plane.no_certificate(str(identity), why)
 
     def _tell(self, identity: Identity, outcome: str | None) -> None:
         waiting = self._outcome_of(identity)

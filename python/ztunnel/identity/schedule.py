@@ -41,6 +41,15 @@ class Validity:
     not_before: float
     not_after: float
 
+    def doubt(self, wall: float) -> str | None:
+        """Why peers will not believe it at this time, if they will not."""
+        if self.not_after <= wall:
+            return f"the certificate ended {wall - self.not_after:.0f} s before it came; are the clocks right?"
+        if self.not_before > wall + CLOCK_DIFFERENCE:
+            wait = self.not_before - wall
+            return f"the certificate does not count for another {wait:.0f} s; are the clocks right?"
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -70,9 +79,10 @@ Effect: TypeAlias = Request | Forget | Expired
 class CertificateSchedule:
     """Which identities are wanted, what they have, what is due."""
 
-    def __init__(self, random: Callable[[], float]) -> None:
-        """`random` gives numbers from 0 up to 1."""
+    def __init__(self, random: Callable[[], float], *, at_once: int | None = None) -> None:
+        """`random` gives numbers from 0 up to 1; `at_once` is how many requests may be under way."""
         self._random = random
+        self._at_once = MAX_IN_FLIGHT if at_once is None else at_once
         self._entries: dict[Identity, _Entry] = {}
         # Tickets of requests under way. Forgotten identities keep theirs until the answer is in, so that
         # wanting and forgetting in turn cannot start more than MAX_IN_FLIGHT.
@@ -98,14 +108,18 @@ class CertificateSchedule:
         """Nobody needs it any more; an answer that is still to come will be thrown away."""
         return [Forget(identity)] if self._entries.pop(identity, None) else []
 
-    def accepts(self, ticket: int, validity: Validity, now: Now) -> bool:
-        """Whether an answer is to be installed: still wanted, and no worse than the certificate in use."""
+    def objection(self, ticket: int, validity: Validity, now: Now) -> str | None:
+        """Why an answer is not to be installed; None if it is: still wanted, and no worse than what is in use.
+
+        Where nothing is in use, the worst is better: it may be our clock that is wrong, and the peers' that count.
+        """
         identity = self._in_flight.get(ticket)
         entry = self._entries.get(identity) if identity is not None else None
         if entry is None or entry.ticket != ticket:
-            return False
-        in_use = entry.validity is not None and entry.validity.not_after > now.wall
-        return validity.not_after > now.wall or not in_use
+            return NOT_NEEDED
+        if entry.validity is None or entry.validity.not_after <= now.wall:
+            return None
+        return validity.doubt(now.wall)
 
     def issued(self, ticket: int, validity: Validity, now: Now) -> None:
         """A request was answered and what came is in use."""
@@ -145,7 +159,7 @@ class CertificateSchedule:
             if entry.ticket is None and entry.is_due(now):
                 due.append((-entry.priority, entry.asked, identity, entry))
         due.sort(key=lambda candidate: candidate[:2])
-        for _, _, identity, entry in due[: max(0, MAX_IN_FLIGHT - len(self._in_flight))]:
+        for _, _, identity, entry in due[: max(0, self._at_once - len(self._in_flight))]:
             entry.ticket = self._next_ticket
             self._in_flight[entry.ticket] = identity
             self._next_ticket += 1
@@ -157,7 +171,7 @@ class CertificateSchedule:
         times = [entry.wake_at(now) for entry in self._entries.values() if entry.ticket is None]
         if not times:
             return None
-        if len(self._in_flight) >= MAX_IN_FLIGHT:
+        if len(self._in_flight) >= self._at_once:
             # What is due cannot start before an answer comes, and an answer calls `next` by itself.
             return now.monotonic + LONGEST_NAP
         # Never long: this is how a jump of the wall clock is noticed.
@@ -240,6 +254,10 @@ class _Entry:
         )
 
 
+# In upstream's words (spec/control.md §7.4).
+NOT_NEEDED = "the identity is no longer needed"
+# What clocks of one cluster may differ by without anybody being wrong.
+CLOCK_DIFFERENCE = 60.0
 # spec/control.md §7.4: requests at once, and the pauses after failures.
 MAX_IN_FLIGHT = 8
 FIRST_PAUSE = 1.0

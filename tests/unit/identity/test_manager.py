@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -195,3 +196,80 @@ async def test_what_has_not_come_is_told_with_the_reason() -> None:
         await w.clock.advance(1802)
         w.manager.want(WEB, Priority.REALTIME)
         assert w.manager.states() == {}
+
+
+@pytest.mark.asyncio
+async def test_row_3_connections_are_told_at_once_that_there_is_none_and_a_retry_mends_it() -> None:
+    async with world() as w:
+        w.ca.trouble = lambda identity: CaUnavailable("out for lunch")
+        w.manager.want(WEB, Priority.REALTIME)
+        assert await w.manager.first_outcome(WEB) == "out for lunch"
+        assert w.data_plane.failures == {WEB: "out for lunch"}
+        w.manager.want(WEB, Priority.REALTIME)
+        await w.clock.settle()
+        assert len(w.ca.asked) == 1, "the same answer without another request"
+        w.ca.trouble = lambda identity: None
+        await w.clock.advance(1.3)
+        assert w.data_plane.failures == {}
+        assert WEB in w.data_plane.certificates
+
+
+@pytest.mark.asyncio
+async def test_a_renewal_that_fails_is_no_reason_to_turn_connections_away() -> None:
+    async with world() as w:
+        w.manager.want(WEB, Priority.WARMUP)
+        await w.clock.settle()
+        w.ca.trouble = lambda identity: CaUnavailable("out for lunch")
+        await w.clock.advance(1802)
+        assert len(w.ca.asked) >= 2
+        assert w.data_plane.failures == {}
+
+
+@pytest.mark.asyncio
+async def test_row_5_who_waits_for_what_is_forgotten_is_told_so_and_it_may_be_wanted_again() -> (
+    None
+):
+    async with world() as w:
+        w.ca.answering.clear()
+        w.manager.want(WEB, Priority.WARMUP)
+        waiting = asyncio.ensure_future(w.manager.first_outcome(WEB))
+        await w.clock.settle()
+        w.manager.forget(WEB)
+        assert await waiting == "the identity is no longer needed"
+        w.ca.answering.set()
+        await w.clock.advance(3600)
+        assert w.data_plane.certificates == {}
+        assert len(w.ca.asked) == 1
+        w.manager.want(WEB, Priority.WARMUP)
+        assert await w.manager.first_outcome(WEB) is None
+
+
+@pytest.mark.asyncio
+async def test_a_hundred_identities_are_fetched_beside_one_that_hangs() -> None:
+    crowd = [f"spiffe://cluster.local/ns/crowd/sa/w{n}" for n in range(100)]
+    async with world() as w:
+        w.ca.answering.clear()
+        w.manager.want(WEB, Priority.WARMUP)
+        await w.clock.settle()
+        w.ca.answering = asyncio.Event()
+        w.ca.answering.set()
+        for identity in crowd:
+            w.manager.want(identity, Priority.WARMUP)
+            w.manager.want(identity, Priority.WARMUP)
+        for _ in range(20):  # eight at once, so more turns of the loop than others need
+            await w.clock.settle()
+        assert set(w.data_plane.certificates) == set(crowd)
+        assert len(w.ca.asked) == 101, "one request each, however many ask"
+
+
+@pytest.mark.asyncio
+async def test_the_only_certificate_is_used_even_if_it_does_not_count_now_and_that_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with world() as w:
+        w.ca.lifetime = -5.0
+        w.manager.want(WEB, Priority.WARMUP)
+        assert await w.manager.first_outcome(WEB) is None
+        assert WEB in w.data_plane.certificates
+        (line,) = [r for r in caplog.records if r.levelno == logging.WARNING]
+        assert "ended 5 s before it came; are the clocks right?" in line.getMessage()
