@@ -29,5 +29,12 @@ def certificates_in(data: bytes) -> list[bytes]:
     return found
 
 
+def on_lines_of_their_own(data: bytes) -> bytes:
+    """The same text with each boundary on its own line: Rust would pass over a root behind another on one line."""
+    return _END.sub(rb"\1\n", _BEGIN.sub(rb"\n\1", data))
+
+
+_BEGIN = re.compile(rb"(?<=[^\n])(-----BEGIN )")
+_END = re.compile(rb"(-----END [A-Z0-9 ]{1,40}-----)(?=[^\r\n])")
 # RFC 7468 §2: the label, base64 lines, the same label. Other blocks (keys, CRLs) are not matched.
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")

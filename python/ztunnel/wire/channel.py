@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 
 # Answers that the same request may not get again a little later (gRPC status codes).
 PASSING = {"ABORTED", "CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "UNAVAILABLE"}
-UNKNOWN_CALLER = {"PERMISSION_DENIED", "UNAUTHENTICATED"}
 
 
 class UnaryChannel:
@@ -107,6 +106,12 @@ class UnaryChannel:
         text = f"{self._endpoint} answered {status}: {error.message or 'without a reason'}"
         if status in PASSING:
             return CaUnavailable(text)
-        if status in UNKNOWN_CALLER:
-            return CaRefusal(f"{text}; check AUTH_TOKEN and whom the server lets ask")
+        if status == "UNAUTHENTICATED":
+            # istiod's word for everything, such as a pod that it has not heard of yet (spec/istio.md A3.8).
+            return CaUnavailable(
+                f"{text}; check AUTH_TOKEN, and that the workload runs on this node; "
+                "one that has just been scheduled is known in a moment"
+            )
+        if status == "PERMISSION_DENIED":
+            return CaRefusal(f"{text}; check whom the server lets ask")
         return CaRefusal(text)

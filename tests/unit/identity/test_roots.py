@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ztunnel.errors import CaError
-from ztunnel.identity.roots import certificates_in
+from ztunnel.identity.roots import certificates_in, on_lines_of_their_own
 
 ONE = b"-----BEGIN CERTIFICATE-----\nQUJD\n-----END CERTIFICATE-----\n"
 TWO = ONE.replace(b"QUJD", b"REVG")
@@ -41,3 +41,17 @@ def test_each_certificate_is_found_once_and_in_order(data: bytes, found: list[by
 def test_a_bundle_without_use_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(CaError, match=message):
         certificates_in(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "lines"),
+    [
+        (ONE + TWO, ONE + TWO),
+        (ONE.rstrip() + TWO, ONE + TWO),
+        (b"x" + ONE + b"y" + TWO.rstrip() + b"z", b"x\n" + ONE + b"y\n" + TWO + b"z"),
+        (ONE.replace(b"\n", b"\r\n"), ONE.replace(b"\n", b"\r\n")),
+        (b"", b""),
+    ],
+)
+def test_each_boundary_gets_a_line_of_its_own(data: bytes, lines: bytes) -> None:
+    assert on_lines_of_their_own(data) == lines

@@ -1,6 +1,13 @@
 """Those who sign: what the manager asks of any certificate authority.
 
-`selfsigned.py` is the built-in one, run in a child by `process.py`; istiod's comes beside them.
+    CaClient ◀── process.py    the built-in one (`selfsigned.py`), in a child process
+             ◀── istiod.py     whoever speaks `istio.v1.auth`
+             ◀── (free)        an agent of the SPIFFE Workload API
+
+The third seat is free. An agent streams certificates with keys of its own making instead of signing requests, so
+whoever takes the seat keeps that stream open, answers `sign` from what came last, and has Rust take the agent's key
+(`DataPlane.install` takes keys that Rust made; one that came over a socket must go there without becoming Python
+bytes). Nothing else changes: manager and schedule know no authority by name.
 """
 
 from __future__ import annotations

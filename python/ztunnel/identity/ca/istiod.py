@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ztunnel.errors import CaError
 from ztunnel.identity.ca import IssuedCertificate
-from ztunnel.identity.roots import certificates_in
+from ztunnel.identity.roots import certificates_in, on_lines_of_their_own
 from ztunnel.wire.channel import UnaryChannel
 from ztunnel.wire.citadel import CREATE_CERTIFICATE, CertificateRequest, CertificateResponse
 from ztunnel.wire.protobuf import NotProtobuf
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # Longer than the slowest authority that still works (reliability F24: 30 s), and shorter than the manager's
 # patience, so that the error can say which server did not answer.
 CALL_DEADLINE = 40.0
+# The key of the Struct under which istiod looks (spec/istio.md A3.8).
+IMPERSONATED = "ImpersonatedIdentity"
 
 
 class IstiodCa:
@@ -35,13 +37,19 @@ class IstiodCa:
         *,
         lifetime: float,
         validity: Callable[[bytes], tuple[float, float]],
+        impersonates: bool = False,
         deadline: float = CALL_DEADLINE,
     ) -> None:
-        """`lifetime` is what is asked for, in seconds; `validity` reads when a leaf (PEM) counts."""
+        """`lifetime` is what is asked for, in seconds; `validity` reads when a leaf (PEM) counts.
+
+        `impersonates`: a node's proxy asks for others, and says for whom. Without that the server signs for whom it
+        knows by the token, whatever the request names (recorded: create-certificate.jsonl).
+        """
         self._channel = UnaryChannel(endpoint)
         self._endpoint = endpoint
         self._lifetime = lifetime
         self._validity = validity
+        self._impersonates = impersonates
         self._deadline = deadline
 
     async def open(self) -> None:
@@ -54,8 +62,10 @@ class IstiodCa:
 
     async def sign(self, csr: bytes, identity: Identity) -> IssuedCertificate:
         """A certificate for `identity`, whose name must be the only one in `csr`."""
-        del identity  # a dedicated proxy asks for itself: the server knows it by its token
-        request = CertificateRequest(csr=csr.decode("ascii"), validity_duration=int(self._lifetime))
+        whom = ((IMPERSONATED, str(identity)),) if self._impersonates else ()
+        request = CertificateRequest(
+            csr=csr.decode("ascii"), validity_duration=int(self._lifetime), metadata=whom
+        )
         answer = await self._channel.call(
             CREATE_CERTIFICATE, request.encode(), deadline=self._deadline
         )
@@ -78,5 +88,9 @@ class IstiodCa:
         joined = b"".join(certificates)
         not_before, not_after = self._validity(joined)
         return IssuedCertificate(
-            chain=joined, roots=roots, not_before=not_before, not_after=not_after
+            chain=joined,
+            # Rust takes it apart: one that cannot be read must not cost the others.
+            roots=on_lines_of_their_own(roots),
+            not_before=not_before,
+            not_after=not_after,
         )
