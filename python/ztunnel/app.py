@@ -110,7 +110,12 @@ def _istiod(settings: IstioCaSettings) -> CaClient:
     from ztunnel.dataplane.native import validity
     from ztunnel.identity.ca.istiod import IstiodCa
 
-    return IstiodCa(settings.endpoint, lifetime=settings.leaf_lifetime, validity=validity)
+    return IstiodCa(
+        settings.endpoint,
+        lifetime=settings.leaf_lifetime,
+        validity=validity,
+        impersonates=settings.impersonates,
+    )
 
 
 class Node:

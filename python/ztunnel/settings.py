@@ -87,6 +87,8 @@ class IstioCaSettings:
     endpoint: Endpoint
     leaf_lifetime: float = 86400.0
     """What is asked for; the authority decides."""
+    impersonates: bool = False
+    """Ask for the workloads of a node in their names; otherwise for whom the token names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

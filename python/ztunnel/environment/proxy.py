@@ -93,7 +93,10 @@ def _ca(config: Config, shown: Token) -> CaSettings | IstioCaSettings | None:
         domain = config.place.trust_domain
         return CaSettings(directory=None, leaf_lifetime=lifetime, trust_domain=domain)
     where = endpoint(config, shown)
-    return None if where is None else IstioCaSettings(endpoint=where, leaf_lifetime=lifetime)
+    if where is None:
+        return None
+    shared = config.mode == "shared"
+    return IstioCaSettings(endpoint=where, leaf_lifetime=lifetime, impersonates=shared)
 
 
 def _node(
