@@ -22,6 +22,7 @@ __all__ = [
     "Rejection",
     "Resource",
     "build",
+    "forbid_dumps",
     "validity",
     "version",
 ]
@@ -31,6 +32,9 @@ def version() -> str:
 
 def build() -> tuple[str, str, str, str]:
     """Of this build: the commit, `Clean` or `Modified`, the compiler's version, the profile; or `unknown`."""
+
+def forbid_dumps() -> None:
+    """From now on this process leaves no core behind, and others of the same user cannot read its memory. `OSError`."""
 
 def validity(chain: bytes) -> tuple[float, float]:
     """When the leaf of a chain (PEM) counts: `(not_before, not_after)`, seconds since 1970.

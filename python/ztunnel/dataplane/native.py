@@ -41,6 +41,11 @@ def native_build() -> tuple[str, str, str, str]:
     return _ztunnel.build()
 
 
+def forbid_dumps() -> None:
+    """No core of this process, and no look into its memory for others of the same user; `OSError`."""
+    _ztunnel.forbid_dumps()
+
+
 def validity(chain: bytes) -> tuple[float, float]:
     """When the leaf of a chain (PEM) counts: `(not_before, not_after)`, seconds since 1970."""
     return _ztunnel.validity(chain)

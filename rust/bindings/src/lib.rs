@@ -30,6 +30,12 @@ fn build() -> (&'static str, &'static str, &'static str, &'static str) {
     )
 }
 
+/// No core of this process, and no look into its memory for others of the same user.
+#[pyfunction]
+fn forbid_dumps() -> PyResult<()> {
+    Ok(proxy::sys::forbid_dumps()?)
+}
+
 /// The compiled half of ztunnel.
 #[pymodule]
 mod _ztunnel {
@@ -46,5 +52,5 @@ mod _ztunnel {
     #[pymodule_export]
     use super::keys::{PrivateKey, validity};
     #[pymodule_export]
-    use super::{build, version};
+    use super::{build, forbid_dumps, version};
 }

@@ -27,8 +27,8 @@ pub use probe::{
     abort_on_close, finish_on_close, peer_hung_up, peer_reset, unread_bytes, unsent_bytes,
 };
 pub use process::{
-    DescriptorLimit, max_fds, open_fds, raise_nofile_limit, resident_memory, resident_memory_peak,
-    touches_reserve,
+    DescriptorLimit, forbid_dumps, max_fds, open_fds, raise_nofile_limit, resident_memory,
+    resident_memory_peak, touches_reserve,
 };
 pub use send_queue::limit_unsent;
 pub use splice::{Pipe, block_sigpipe, is_unsupported};

@@ -1,7 +1,7 @@
 //! Limits and sizes of this process.
 #![allow(
     unsafe_code,
-    reason = "getrlimit and setrlimit have no safe form in std"
+    reason = "getrlimit, setrlimit and prctl have no safe form in std"
 )]
 
 use std::fs;
@@ -30,6 +30,25 @@ pub fn raise_nofile_limit() -> io::Result<DescriptorLimit> {
         before,
         after: limit.rlim_cur,
     })
+}
+
+/// From now on this process leaves no core behind, and others of the same user cannot read its memory: private keys and
+/// tokens are in it (spec/reliability.md T31). A program that it starts has to do the same for itself.
+pub fn forbid_dumps() -> io::Result<()> {
+    let none = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointer is to a fully initialised rlimit that lives through the call.
+    if unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let no: libc::c_ulong = 0;
+    // SAFETY: takes numbers only.
+    if unsafe { libc::prctl(libc::PR_SET_DUMPABLE, no, no, no, no) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// The soft limit of open descriptors.
