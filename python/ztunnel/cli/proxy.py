@@ -60,6 +60,7 @@ def _serve(environ: Mapping[str, str], argv: Sequence[str]) -> int:
     import logging
 
     from ztunnel.app import Node, real_parts
+    from ztunnel.dataplane.native import forbid_dumps
     from ztunnel.environment.machine import look_around
     from ztunnel.environment.mesh import load_mesh
     from ztunnel.environment.proxy import read_environment
@@ -75,6 +76,10 @@ def _serve(environ: Mapping[str, str], argv: Sequence[str]) -> int:
     # Upstream's first lines have no narrower target.
     _introduce(logging.getLogger("ztunnel"), settings, environ)
     mesh, identity = load_mesh(settings)
+    try:
+        forbid_dumps()
+    except OSError as error:
+        logging.getLogger("ztunnel").warning("cores and debuggers are not kept out: %s", error)
     node = Node(
         settings.node_of(identity),
         identity,
