@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import json
+import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tests.support.nodes import EMPTY, ROOT, Mesh, Node, _python_path
+from tests.support.nodes import DEADLINE, EMPTY, ROOT, Mesh, Node, _python_path, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tests.support.istio_ca import IstioCa
+
+
+# Between two texts of the heap.
+SEPARATOR = b"\0\n"
 
 
 class IstioNode(Node):
@@ -47,6 +53,14 @@ class IstioNode(Node):
         }
         _facts(self.file).write_text(json.dumps(facts))
 
+    def heap(self, within: float = DEADLINE) -> bytes:
+        """Every text and every bytes of the node's Python heap, as they are now, one behind the other."""
+        path = _heap(self.file)
+        path.unlink(missing_ok=True)
+        self.signal(signal.SIGUSR2)
+        eventually(path.exists, "the heap is written", within)
+        return path.read_bytes()
+
     def launch(self, *arguments: str, environment: Mapping[str, str] = EMPTY) -> None:
         """As its base, where the tests are found too."""
         path = f"{_python_path()}:{ROOT}"
@@ -55,6 +69,33 @@ class IstioNode(Node):
 
 def _facts(file: Path) -> Path:
     return file.with_suffix(".ca.json")
+
+
+def _heap(file: Path) -> Path:
+    return file.with_suffix(".heap")
+
+
+def _write_heap(path: Path) -> None:
+    """Follows every reference there is: the collector knows containers only, and texts are in them."""
+    seen: set[int] = set()
+    found: list[bytes] = []
+    waiting: list[Any] = [*gc.get_objects(), *sys._current_frames().values()]
+    own = {id(seen), id(found), id(waiting)}
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen or id(each) in own:
+            continue
+        seen.add(id(each))
+        if isinstance(each, str):
+            found.append(each.encode("utf-8", "surrogatepass"))
+        elif isinstance(each, (bytes, bytearray)):
+            found.append(bytes(each))
+        elif isinstance(each, int) and each.bit_length() > 64:
+            found += (each.to_bytes(256, order, signed=True) for order in ("big", "little"))
+        waiting += gc.get_referents(each)
+    draft = path.with_suffix(".draft")
+    draft.write_bytes(SEPARATOR.join(found))
+    draft.replace(path)
 
 
 def main() -> int:
@@ -79,6 +120,7 @@ def main() -> int:
     )
     ca = IstioCaSettings(endpoint=endpoint, leaf_lifetime=facts["lifetime"], impersonates=True)
     settings = dataclasses.replace(file.settings, ca=ca)
+    signal.signal(signal.SIGUSR2, lambda *_: _write_heap(_heap(path)))
     node = App(settings, file.identity, file.mesh, real_parts(), started=time.monotonic())
     return asyncio.run(node.run())
 
