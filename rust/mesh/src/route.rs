@@ -16,12 +16,14 @@ use crate::workload::Workload;
 mod gateway;
 mod guess;
 mod inbound;
+mod missing;
 mod outbound;
 mod place;
 mod step;
 
 pub use guess::{Candidates, guess_service};
 pub use inbound::{InboundFacts, InboundRefusal, InboundRoute, inbound, plaintext};
+pub use missing::{inbound_miss, route_or_miss, workload_or_miss};
 pub use place::Unresolved;
 
 pub(crate) use inbound::{decide_inbound, decide_plaintext};

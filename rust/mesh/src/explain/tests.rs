@@ -155,6 +155,7 @@ fn every_step_of_a_route_is_said_in_a_sentence() {
                 "the target is service ns/web.ns",
                 "waypoint /10.0.8.9 was drawn by its weight, 1 of 3",
                 "service ns/web.ns has a waypoint: /10.0.8.9:15008",
+                "nobody is known as /10.0.8.9",
             ],
         ),
         (

@@ -155,6 +155,9 @@ impl<'a> Decision<'a, '_> {
         let (found, wanted) = match &gateway.destination {
             GatewayDestination::Address(at) => {
                 let there = self.meanings(&at.network, SocketAddr::new(at.address, port));
+                if there.is_nobody() {
+                    self.say(&Step::Unknown(&gateway.destination));
+                }
                 let found = self.upstream(there, port, role.purpose());
                 (found, Wanted::Address(at.address))
             }
@@ -169,7 +172,10 @@ impl<'a> Decision<'a, '_> {
                         port,
                         service: None,
                     }),
-                    None => return Err(role.not_found(name.hostname.to_string())),
+                    None => {
+                        self.say(&Step::Unknown(&gateway.destination));
+                        return Err(role.not_found(name.hostname.to_string()));
+                    }
                 };
                 (found, self.wanted())
             }

@@ -56,6 +56,12 @@ pub(super) struct Meanings<'a> {
     workload: Option<&'a Arc<Workload>>,
 }
 
+impl Meanings<'_> {
+    pub(super) const fn is_nobody(self) -> bool {
+        self.service.is_none() && self.workload.is_none()
+    }
+}
+
 impl<'a> Decision<'a, '_> {
     fn reach_address(&mut self, address: SocketAddr) -> Result<Route, NoRoute> {
         let (ours, sources) = (self.facts.network, &*self.facts.source.network);

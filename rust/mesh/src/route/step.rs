@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::gateway::{Role, spelled};
 use crate::balance::LeftOut;
 use crate::service::{Service, WeightedWaypoint};
-use crate::workload::{GatewayAddress, TunnelProtocol, Workload};
+use crate::workload::{GatewayAddress, GatewayDestination, TunnelProtocol, Workload};
 
 /// A step of an outbound decision.
 pub(crate) enum Step<'a> {
@@ -29,6 +29,8 @@ pub(crate) enum Step<'a> {
     Service(&'a Service),
     /// As plain TCP, to an address that means a service or does not.
     StraightOn(SocketAddr, bool),
+    /// A waypoint or gateway that nobody is.
+    Unknown(&'a GatewayDestination),
     WaypointOfService(&'a Service, &'a GatewayAddress),
     WaypointOfWorkload(&'a Workload, &'a GatewayAddress),
     Workload(&'a Workload, u16),
@@ -95,6 +97,7 @@ impl fmt::Display for Step<'_> {
             Self::StraightOn(address, false) => {
                 write!(f, "{address} is no workload and no service of the mesh")
             }
+            Self::Unknown(destination) => write!(f, "nobody is known as {destination}"),
             Self::WaypointOfService(service, waypoint) => write!(
                 f,
                 "service {} has a waypoint: {}",
