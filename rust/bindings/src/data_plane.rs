@@ -184,6 +184,12 @@ impl DataPlane {
         Ok(())
     }
 
+    fn not_there(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        self.alive()?;
+        py.detach(|| self.core.not_there(name));
+        Ok(())
+    }
+
     fn mark_synced(&self) -> PyResult<()> {
         self.alive()?;
         self.core.mark_synced();

@@ -6,11 +6,11 @@ use pyo3::prelude::*;
 /// What the data plane has to say.
 #[pyclass(frozen, get_all, module = "ztunnel._ztunnel")]
 pub(crate) struct Event {
-    /// `credential_wanted`, `credential_idle`, `overflow` or `worker_failed`.
+    /// `credential_wanted`, `credential_idle`, `resource_wanted`, `overflow` or `worker_failed`.
     kind: &'static str,
     /// The SPIFFE ID it is about, if it is about one.
     identity: Option<String>,
-    /// `warmup` or `now` for `credential_wanted`; else a sentence, or nothing.
+    /// `warmup` or `now` for `credential_wanted`, the name for `resource_wanted`; else a sentence, or nothing.
     detail: String,
 }
 
@@ -36,6 +36,7 @@ impl From<control::Event> for Event {
                 ("credential_wanted", Some(identity), detail.into())
             }
             control::Event::Overflow { lost } => ("overflow", None, format!("events lost: {lost}")),
+            control::Event::ResourceWanted(name) => ("resource_wanted", None, name),
             control::Event::WorkerFailed { worker } => {
                 ("worker_failed", None, format!("worker {worker} ended"))
             }

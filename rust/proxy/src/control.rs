@@ -41,6 +41,9 @@ pub enum Event {
         /// How many.
         lost: u64,
     },
+    /// Somebody needs a resource that is not known: its key (spec/control.md §4.8). Reported again for the same one only after
+    /// an answer, or after a while.
+    ResourceWanted(String),
     /// A worker thread ended although nobody asked it to.
     WorkerFailed {
         /// Its number.

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::connections::Inquiries;
 use crate::control::{Event, Events, Phase};
+use crate::demand::Demand;
 use crate::dump::{Dump, DumpError};
 use crate::settings::{LogFormat, Settings, SettingsError};
 use crate::shared::Shared;
@@ -108,6 +109,7 @@ impl DataPlane {
             policy_version: watch::Sender::new(0),
             revocation_version: watch::Sender::new(0),
             phase: watch::Sender::new(Phase::Waiting),
+            demand: (settings.on_demand).then(|| Demand::new(settings.deadlines.demand)),
             credentials: CredentialStore::new(records.plan).with_groups(settings.tls.groups),
             events: Events::new()?,
             metrics: Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), losses)),
@@ -182,7 +184,9 @@ impl DataPlane {
     /// Applies configuration: what is new or changed, then removals. What cannot be used comes back with the reason and
     /// changes nothing.
     pub fn apply(&self, resources: &[Resource<'_>], removed: &[(&str, &str)]) -> Vec<Rejection> {
-        self.learn(|store| store.apply(resources, removed))
+        let rejections = self.learn(|store| store.apply(resources, removed));
+        self.settle(|_| Vec::new());
+        rejections
     }
 
     /// Applies an answer of delta ADS in one step: its resources, then what it says is gone, then `also_removed`. An answer
@@ -205,7 +209,21 @@ impl DataPlane {
         let gone = response.removed().chain(also_removed.iter().copied());
         let gone: Vec<_> = gone.map(|name| (type_url, name)).collect();
         rejections.extend(self.learn(|store| store.apply(&resources, &gone)));
+        // Rejected ones too have been answered: there is nothing more to come.
+        self.settle(|asked| response.answers(asked));
         rejections
+    }
+
+    /// Nobody has what [`Event::ResourceWanted`] asked for: connections that wait for it go on without it.
+    pub fn not_there(&self, name: &str) {
+        self.settle(|asked| asked.iter().copied().filter(|key| *key == name).collect());
+    }
+
+    /// Lets go whoever waits for what is known now, and for what `answers` picks out of the keys that are not.
+    fn settle(&self, answers: impl for<'k> FnOnce(&[&'k str]) -> Vec<&'k str>) {
+        if let Some(demand) = &self.shared.demand {
+            demand.settle(&self.shared.mesh.load(), answers);
+        }
     }
 
     /// A stream to the control plane ended.

@@ -7,6 +7,7 @@
 //! | an application's connection goes out | `capture` → `outbound` → `tunnel` → `relay` |
 //! | a peer's request comes in | `tunnel` → `inbound` → `deliver` → `relay` |
 //! | a plain connection comes in | `capture` → `passthrough` → `deliver` → `relay` |
+//! | a destination is not known yet | `demand` → [`control`] → [`data_plane`] |
 //! | somebody steers | [`data_plane`] → `worker`, in the words of [`control`] |
 //! | an operator looks | `connection` → `pairs` → [`telemetry`] |
 #![deny(unsafe_code)]
@@ -17,6 +18,7 @@ mod connections;
 pub mod control;
 pub mod data_plane;
 mod deliver;
+mod demand;
 mod dns;
 mod doors;
 pub mod dump;

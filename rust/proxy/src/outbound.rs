@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mesh::route::{Route, RouteFacts, Target, route};
+use mesh::route::{NoRoute, Route, RouteFacts, Target, route, route_or_miss};
 use mesh::workload::Workload;
 use tokio::net::TcpStream;
 
@@ -16,6 +16,7 @@ use crate::capture::WayIn;
 use crate::capture::socks5::Outcome;
 use crate::connection::ConnectionRecord;
 use crate::connections::{Dialled, Registration};
+use crate::demand::{Asker, Demand};
 use crate::error::{Error, Side, Stage};
 use crate::passthrough::join;
 use crate::relay::abort::{abort, abort_now, finish};
@@ -31,6 +32,9 @@ use crate::worker::Worker;
 use reach::Upstream;
 
 mod reach;
+
+/// What one connection may miss: a service, its waypoint, the gateway to that, and each of them once more by another name.
+const MAX_MISSED: usize = 6;
 
 /// How long a SOCKS reply may take to arrive before the connection is reset behind it.
 const LAST_REPLY: Duration = Duration::from_secs(1);
@@ -197,20 +201,22 @@ impl Connection {
         let worker = &self.worker;
         let settings = &worker.shared.settings;
         let mut choose = |total| worker.random.below(total);
-        let route = route(
-            &worker.shared.snapshot(),
-            &RouteFacts {
-                source,
-                client: self.client.ip(),
-                target,
-                network: &settings.network,
-                hbone_port: settings.hbone_port,
-            },
-            &mut choose,
-        )
-        .map_err(|error| no_route(&error))?;
-        let Route::Resolve(unresolved) = route else {
-            return Ok(route);
+        let facts = RouteFacts {
+            source,
+            client: self.client.ip(),
+            target,
+            network: &settings.network,
+            hbone_port: settings.hbone_port,
+        };
+        let decided = match &worker.shared.demand {
+            None => route(&worker.shared.snapshot(), &facts, &mut choose),
+            // Boxed, so that those who are told all of the mesh do not carry what it takes.
+            Some(demand) => Box::pin(self.route_on_demand(demand, &facts)).await?,
+        };
+        let unresolved = match decided {
+            Ok(Route::Resolve(unresolved)) => unresolved,
+            Ok(route) => return Ok(route),
+            Err(error) => return Err(no_route(&error)),
         };
         let resolving = async { Ok(worker.resolve(source, unresolved.hostname()).await) };
         let Some(addresses) = self.unless_cut(resolving).await? else {
@@ -220,6 +226,30 @@ impl Connection {
             Ok(Route::Resolve(another)) => Err(no_route(&another.hostname())),
             Ok(route) => Ok(route),
             Err(error) => Err(no_route(&error)),
+        }
+    }
+
+    /// The decision, taken again for each thing that it missed and that came, or turned out not to be there: behind a
+    /// service may be a waypoint, and behind that a gateway.
+    async fn route_on_demand(
+        &self,
+        demand: &Demand,
+        facts: &RouteFacts<'_>,
+    ) -> Result<Result<Route, NoRoute>, Error> {
+        let shared = &self.worker.shared;
+        let deadline = demand.deadline();
+        let mut choose = |total| self.worker.random.below(total);
+        let mut asked = Vec::new();
+        loop {
+            let (decided, missed) = route_or_miss(&shared.snapshot(), facts, &mut choose);
+            let Some(missed) = missed.filter(|missed| !asked.contains(missed)) else {
+                return Ok(decided);
+            };
+            let fetching = demand.fetch(shared, &missed, Asker::Application, deadline);
+            if !self.unless_cut(async { Ok(fetching.await) }).await? || asked.len() == MAX_MISSED {
+                return Ok(decided);
+            }
+            asked.push(missed);
         }
     }
 

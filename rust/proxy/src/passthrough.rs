@@ -120,7 +120,7 @@ impl Connection {
         let snapshot = shared.snapshot();
         let route = plaintext(&snapshot, &workload, destination)?;
         let service = guess_service(&route.candidates, None, destination.port());
-        let source = snapshot.workload_by_address(&shared.settings.network, self.client.ip());
+        let source = shared.peer_workload(&snapshot, self.client.ip());
         let record = ConnectionRecord::plaintext(
             &worker.pairs,
             self.started,

@@ -81,6 +81,9 @@ pub struct Settings {
     /// they are ours alone (spec/reliability.md T21).
     #[serde(default)]
     pub operator_tunnels: bool,
+    /// Learn workloads and services when a connection needs them; off, all of the mesh is pushed (spec/control.md §4.8).
+    #[serde(default)]
+    pub on_demand: bool,
     /// Whether names may be resolved to IPv6 addresses.
     #[serde(default = "yes")]
     pub ipv6: bool,
@@ -237,6 +240,9 @@ pub struct Deadlines {
     /// Having a certificate of our own.
     #[serde(deserialize_with = "seconds")]
     pub credential: Duration,
+    /// An answer about what is learned on demand.
+    #[serde(deserialize_with = "seconds")]
+    pub demand: Duration,
     /// Knowing the local workload.
     #[serde(deserialize_with = "seconds")]
     pub workload: Duration,
@@ -391,6 +397,7 @@ impl Default for Deadlines {
             resolve: Duration::from_secs(10),
             socks: Duration::from_secs(10),
             credential: Duration::from_secs(5),
+            demand: Duration::from_secs(5),
             workload: Duration::from_secs(5),
             ping_interval: Duration::from_secs(10),
             ping_timeout: Duration::from_secs(20),

@@ -2,16 +2,18 @@
 //!
 //! Readers take an `Arc` and go; the only writer is `data_plane.rs`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use mesh::route::workload_or_miss;
 use mesh::snapshot::MeshSnapshot;
 use mesh::workload::Workload;
 use tokio::sync::watch;
 
 use crate::control::{Events, Phase};
+use crate::demand::{Asker, Demand};
 use crate::dns::{self, Resolver};
 use crate::error::Error;
 use crate::relay::Means;
@@ -73,6 +75,8 @@ pub(crate) struct Shared {
     pub(crate) revocation_version: watch::Sender<u64>,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) credentials: CredentialStore,
+    /// If the mesh is learned on demand.
+    pub(crate) demand: Option<Demand>,
     pub(crate) events: Events,
     pub(crate) log: Logger,
     pub(crate) metrics: Arc<Metrics>,
@@ -95,6 +99,26 @@ impl Shared {
             .load()
             .local_workload(&info.name, &info.namespace, &info.service_account)
             .cloned()
+    }
+
+    /// Who a client is, by its address: for labels and logs, never for policy. One that is not known is asked for and not
+    /// waited for; those that it opens later are labelled.
+    pub(crate) fn peer_workload<'m>(
+        &self,
+        mesh: &'m MeshSnapshot,
+        address: IpAddr,
+    ) -> Option<&'m Arc<Workload>> {
+        let network = &self.settings.network;
+        let Some(demand) = &self.demand else {
+            return mesh.workload_by_address(network, address);
+        };
+        workload_or_miss(mesh, network, address)
+            .inspect_err(|missed| {
+                if let Some(missed) = missed {
+                    demand.wish(self, missed, Asker::Peer);
+                }
+            })
+            .ok()
     }
 
     /// Whether an application here asks for one of our own ports (spec/dataplane.md §2.1 step 4). Elsewhere they are

@@ -13,7 +13,7 @@ use hbone::headers::{
 use hbone::{Fields, RequestHead, ResponseHead};
 use mesh::authorize::ConnectionFacts;
 use mesh::identity::Identity;
-use mesh::route::{InboundFacts, InboundRoute, Target, inbound};
+use mesh::route::{InboundFacts, InboundRefusal, InboundRoute, Target, inbound, inbound_miss};
 use mesh::workload::Workload;
 use tokio::net::TcpStream;
 
@@ -21,6 +21,7 @@ use super::Peer;
 use crate::connection::{ConnectionRecord, Source};
 use crate::connections::{Guarded, Registration};
 use crate::deliver::{Delivery, introduce};
+use crate::demand::{Asker, Demand};
 use crate::error::{Error, Side, Stage};
 use crate::outbound::patience;
 use crate::policy::permit;
@@ -119,7 +120,7 @@ impl Request {
     async fn handle(&self) -> Result<(Rc<TcpStream>, ConnectionRecord), Box<Refusal>> {
         let target = self.target()?;
         let workload = self.local_workload().await?;
-        let next = self.next_hop(&workload, &target)?;
+        let next = self.next_hop(&workload, &target).await?;
         let host = self.host();
         let record = self.record(&workload, &target, &next, host.as_deref());
         let facts = self.facts(&next);
@@ -204,19 +205,67 @@ impl Request {
             })
     }
 
-    fn next_hop(&self, workload: &Workload, target: &Target) -> Result<InboundRoute, Refusal> {
+    async fn next_hop(
+        &self,
+        workload: &Workload,
+        target: &Target,
+    ) -> Result<InboundRoute, Box<Refusal>> {
         let shared = &self.peer.worker.shared;
-        inbound(
-            &shared.snapshot(),
-            &InboundFacts {
-                local: workload,
-                local_address: self.peer.local.ip(),
-                target,
-                network: &shared.settings.network,
-                reserved_ports: shared.reserved_ports(),
-            },
-        )
-        .map_err(|refusal| Refusal::early(refusal.status(), "destination", refusal.to_string()))
+        let facts = InboundFacts {
+            local: workload,
+            local_address: self.peer.local.ip(),
+            target,
+            network: &shared.settings.network,
+            reserved_ports: shared.reserved_ports(),
+        };
+        let decided = match (inbound(&shared.snapshot(), &facts), &shared.demand) {
+            (Err(refusal), Some(demand)) => {
+                Box::pin(self.next_hop_on_demand(demand, &facts, refusal)).await?
+            }
+            (decided, _) => decided,
+        };
+        decided.map_err(|refusal| {
+            let text = refusal.to_string();
+            Box::new(Refusal::early(refusal.status(), "destination", text))
+        })
+    }
+
+    /// The decision once more, if what it missed comes; for as long as that is possible.
+    async fn next_hop_on_demand(
+        &self,
+        demand: &Demand,
+        facts: &InboundFacts<'_>,
+        mut refusal: InboundRefusal,
+    ) -> Result<Result<InboundRoute, InboundRefusal>, Box<Refusal>> {
+        let shared = &self.peer.worker.shared;
+        let deadline = demand.deadline();
+        let mut asked = None;
+        // Who stands there, then its waypoint.
+        for _ in 0..2 {
+            let missed = inbound_miss(&shared.snapshot(), facts, &refusal);
+            let Some(missed) = missed.filter(|missed| asked.as_ref() != Some(missed)) else {
+                break;
+            };
+            let fetching = demand.fetch(shared, &missed, Asker::Peer, deadline);
+            let fetched = self.unless_stopped(async { Ok(fetching.await) }).await;
+            match fetched {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    return Err(Box::new(Refusal {
+                        status: Some(503),
+                        error,
+                        record: None,
+                    }));
+                }
+            }
+            match inbound(&shared.snapshot(), facts) {
+                Ok(route) => return Ok(Ok(route)),
+                Err(another) => refusal = another,
+            }
+            asked = Some(missed);
+        }
+        Ok(Err(refusal))
     }
 
     fn identity(&self) -> Option<Identity> {
@@ -243,7 +292,11 @@ impl Request {
             ForwardedNetwork::is_another(fields.get(X_FORWARDED_NETWORK), &settings.network);
         let snapshot = peer.worker.shared.snapshot();
         let known = (!sent_on)
-            .then(|| snapshot.workload_by_address(&settings.network, peer.address.ip()))
+            .then(|| {
+                peer.worker
+                    .shared
+                    .peer_workload(&snapshot, peer.address.ip())
+            })
             .flatten();
         let identity = self.identity();
         let source = Source {
