@@ -7,12 +7,13 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use crate::address::NamespacedHostname;
-use crate::authorization::Authorization;
+use crate::authorization::{Authorization, Scope};
 use crate::decode::{
     Decoded, Refused, Rejection, Resource, TYPE_AUTHORIZATION, TYPE_ISTIO_ADDRESS,
     TYPE_ISTIO_AUTHORIZATION, TYPE_SERVICE, TYPE_WORKLOAD, decode,
 };
 use crate::hash::Keyed;
+use crate::identity::TrustDomain;
 use crate::service::Service;
 use crate::snapshot::{HostnameIndex, MeshSnapshot, Number, Numbers, PortIndex};
 use crate::workload::{HealthStatus, Interner, PortMap, Workload};
@@ -93,12 +94,35 @@ pub struct Applied {
 pub struct Changes {
     /// Uids of workloads that came, went or differ.
     pub workloads: BTreeSet<Arc<str>>,
-    /// Those of them for which other policies apply than before.
+    /// Those of them for which other policies apply than before, or which are somebody else.
     pub attachments: BTreeSet<Arc<str>>,
     /// Services that came, went or differ, in themselves or in their endpoints.
     pub services: BTreeSet<NamespacedHostname>,
     /// Keys of policies that came, went or differ.
     pub policies: BTreeSet<Arc<str>>,
+    /// Where these apply, or applied before, other than to workloads that name them.
+    pub reach: Reach,
+}
+
+/// To whom policies apply without being named.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// To everybody.
+    pub everywhere: bool,
+    /// To the workloads of these namespaces.
+    pub namespaces: BTreeSet<Arc<str>>,
+}
+
+impl Reach {
+    fn add(&mut self, policy: &Authorization) {
+        match policy.scope {
+            Scope::Global => self.everywhere = true,
+            Scope::Namespace => {
+                self.namespaces.insert(Arc::clone(&policy.namespace));
+            }
+            Scope::WorkloadSelector => {}
+        }
+    }
 }
 
 impl Changes {
@@ -109,10 +133,23 @@ impl Changes {
     }
 
     /// Whether a connection to one of these workloads that was allowed may now be denied, so that live ones have to be
-    /// asked about again.
+    /// asked about again. `mesh` is what the batch made: a policy that was taken away applied by what is named still, or
+    /// the workload itself has changed.
     #[must_use]
-    pub fn concern_policy_of(&self, uids: &BTreeSet<Arc<str>>) -> bool {
-        !self.policies.is_empty() || !self.attachments.is_disjoint(uids)
+    pub fn concern_policy_of(&self, mesh: &MeshSnapshot, uids: &BTreeSet<Arc<str>>) -> bool {
+        if !self.attachments.is_disjoint(uids) {
+            return true;
+        }
+        if self.policies.is_empty() {
+            return false;
+        }
+        let mut workloads = uids.iter().filter_map(|uid| mesh.workload_by_uid(uid));
+        workloads.any(|workload| {
+            let mut named = workload.authorization_policies.iter();
+            self.reach.everywhere
+                || self.reach.namespaces.contains(&workload.namespace)
+                || named.any(|key| self.policies.contains(key))
+        })
     }
 }
 
@@ -148,10 +185,14 @@ impl Batch<'_> {
     }
 
     fn remove_policy(&mut self, key: &str) {
-        if self.mesh.policy(key).is_some() {
-            Arc::make_mut(&mut self.mesh.policies).remove(key);
-            self.applied.changes.policies.insert(key.into());
+        if self.mesh.policy(key).is_none() {
+            return;
         }
+        let changes = &mut self.applied.changes;
+        if let Some(gone) = Arc::make_mut(&mut self.mesh.policies).remove(key) {
+            changes.reach.add(&gone);
+        }
+        changes.policies.insert(key.into());
     }
 
     fn remove_service(&mut self, name: &str) {
@@ -200,11 +241,18 @@ impl Batch<'_> {
     }
 
     fn set_policy(&mut self, key: &str, policy: Authorization) {
-        if self.mesh.policy(key).is_none_or(|held| **held != policy) {
-            let key: Arc<str> = key.into();
-            Arc::make_mut(&mut self.mesh.policies).insert(&key, policy);
-            self.applied.changes.policies.insert(key);
+        let held = self.mesh.policy(key);
+        if held.is_some_and(|held| **held == policy) {
+            return;
         }
+        let changes = &mut self.applied.changes;
+        changes.reach.add(&policy);
+        if let Some(held) = held {
+            changes.reach.add(held);
+        }
+        let key: Arc<str> = key.into();
+        Arc::make_mut(&mut self.mesh.policies).insert(&key, policy);
+        changes.policies.insert(key);
     }
 
     fn set_service(&mut self, service: Service) {
@@ -301,9 +349,12 @@ impl Batch<'_> {
     }
 }
 
-/// What decides which policies apply to a workload.
-fn policies(workload: &Workload) -> (&str, &[Arc<str>]) {
-    (&workload.namespace, &workload.authorization_policies)
+/// What decides which policies apply to a workload, and who it is: nothing that is decided today depends on the latter,
+/// but a workload that is another than before is no place for what was decided for the first.
+fn policies(workload: &Workload) -> ([&str; 2], &TrustDomain, &[Arc<str>]) {
+    let path = [&*workload.namespace, &*workload.service_account];
+    let policies = &workload.authorization_policies;
+    (path, &workload.trust_domain, policies)
 }
 
 /// What a workload says of itself to a service.

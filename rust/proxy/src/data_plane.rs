@@ -245,7 +245,8 @@ impl DataPlane {
             .ours
             .extend(after.iter().map(|w| Arc::clone(&w.uid)));
         // A pod that comes or goes elsewhere changes no permission here: it must not have every connection asked about.
-        let concerned = applied.changes.concern_policy_of(&learned.ours);
+        let mesh = self.shared.snapshot();
+        let concerned = applied.changes.concern_policy_of(&mesh, &learned.ours);
         drop(learned);
         self.shared
             .mesh_version

@@ -280,48 +280,90 @@ fn a_change_that_does_not_concern_endpoints_leaves_the_service_alone() {
     ));
 }
 
+/// Whether a batch has connections to the workloads `a` and `b` asked about again.
+fn concern(store: &mut MeshStore, file: &serde_json::Value, gone: &[(&str, &str)]) -> [bool; 2] {
+    let owned = resources(file);
+    let borrowed: Vec<_> = owned.iter().map(Owned::borrow).collect();
+    let applied = store.apply(&borrowed, gone);
+    ["a", "b"].map(|uid| {
+        let uids = BTreeSet::from([uid.into()]);
+        applied.changes.concern_policy_of(&store.snapshot(), &uids)
+    })
+}
+
 #[test]
-fn changes_say_when_policy_has_to_be_asked_again() {
+fn a_change_of_a_workload_concerns_its_own_connections() {
     let mut store = MeshStore::new();
-    let (ours, others) = (BTreeSet::from(["a".into()]), BTreeSet::from(["b".into()]));
-    let concern = |store: &mut MeshStore, more: serde_json::Value| {
-        apply(
-            store,
-            &json!({"workloads": [pod("a", &["10.0.0.1"], more)]}),
-        )
-        .changes
-        .concern_policy_of(&ours)
-    };
-    assert!(concern(&mut store, json!({})));
-    assert!(!concern(&mut store, json!({"canonicalName": "x"})));
-    let other = json!({"workloads": [pod("b", &["10.0.0.2"], json!({}))]});
-    let changes = apply(&mut store, &other).changes;
+    let a = |more| json!({"workloads": [pod("a", &["10.0.0.1"], more)]});
+    let mut told = |file: &serde_json::Value| concern(&mut store, file, &[]);
+    assert_eq!(told(&a(json!({}))), [true, false]);
+    assert_eq!(told(&a(json!({"canonicalName": "x"}))), [false, false]);
+    let b = json!({"workloads": [pod("b", &["10.0.0.2"], json!({}))]});
+    assert_eq!(told(&b), [false, true]);
+    for more in [
+        json!({"authorizationPolicies": ["ns/p"]}),
+        json!({"authorizationPolicies": ["ns/p"], "namespace": "other"}),
+        json!({"authorizationPolicies": ["ns/p"], "namespace": "other", "serviceAccount": "x"}),
+        json!({"authorizationPolicies": ["ns/p"], "namespace": "other", "serviceAccount": "x", "trustDomain": "t"}),
+    ] {
+        assert_eq!(told(&a(more)), [true, false]);
+    }
+    // Whoever left has nothing to be asked about; its connections end with it.
+    let none = json!({});
     assert_eq!(
-        [&ours, &others].map(|uids| changes.concern_policy_of(uids)),
-        [false, true]
+        concern(&mut store, &none, &[(TYPE_WORKLOAD, "a")]),
+        [true, false]
     );
-    assert!(concern(
+}
+
+#[test]
+fn a_change_of_a_policy_concerns_those_to_whom_it_applies_or_applied() {
+    let mut store = MeshStore::new();
+    let attached = json!({"authorizationPolicies": ["ns/p", "ns/unknown"], "namespace": "other"});
+    apply(
         &mut store,
-        json!({"authorizationPolicies": ["ns/p"]})
-    ));
-    assert!(concern(
-        &mut store,
-        json!({"authorizationPolicies": ["ns/p"], "namespace": "other"})
-    ));
-    assert!(
-        store
-            .apply(&[], &[(TYPE_WORKLOAD, "a")])
-            .changes
-            .concern_policy_of(&ours)
+        &json!({"workloads": [pod("a", &["10.0.0.1"], json!({})), pod("b", &["10.0.0.2"], attached)]}),
     );
-    let one = json!({"policies": [policy("p", "Allow", json!([]), json!({}))]});
-    assert!(apply(&mut store, &one).changes.concern_policy_of(&ours));
-    assert!(
-        store
-            .apply(&[], &[(TYPE_AUTHORIZATION, "ns/p")])
-            .changes
-            .concern_policy_of(&ours)
+    let p = |more| json!({"policies": [policy("p", "Deny", json!([]), more)]});
+    let none = json!({});
+    for (step, expected) in [
+        // Of namespace ns, and named by b.
+        (p(json!({})), [true, true]),
+        (p(json!({})), [false, false]),
+        (p(json!({"dryRun": true})), [true, true]),
+        // It was everybody's in ns a moment ago.
+        (p(json!({"scope": "WorkloadSelector"})), [true, true]),
+        (
+            p(json!({"scope": "WorkloadSelector", "action": "Allow"})),
+            [false, true],
+        ),
+        (p(json!({"scope": "Global"})), [true, true]),
+    ] {
+        assert_eq!(concern(&mut store, &step, &[]), expected, "{step}");
+    }
+    assert_eq!(
+        concern(&mut store, &none, &[(TYPE_AUTHORIZATION, "ns/p")]),
+        [true, true]
     );
+    let q = |more| json!({"policies": [policy("q", "Deny", json!([]), more)]});
+    for (step, expected) in [
+        (q(json!({})), [true, false]),
+        (q(json!({"dryRun": true})), [true, false]),
+        (q(json!({"scope": "WorkloadSelector"})), [true, false]),
+        (
+            q(json!({"scope": "WorkloadSelector", "dryRun": true})),
+            [false, false],
+        ),
+    ] {
+        assert_eq!(concern(&mut store, &step, &[]), expected, "{step}");
+    }
+    let third =
+        json!({"policies": [policy("r", "Deny", json!([]), json!({"namespace": "third"}))]});
+    assert_eq!(concern(&mut store, &third, &[]), [false, false]);
+    // One that cannot be read, and is unknown, is enforced closed where it says that it applies.
+    let rules = json!([[[{"sourceIps": ["10.0.0.0/33"]}]]]);
+    let bad = json!({"policies": [policy("bad", "Deny", rules, json!({}))]});
+    assert_eq!(concern(&mut store, &bad, &[]), [true, false]);
 }
 
 #[test]
@@ -344,7 +386,8 @@ fn a_bad_policy_that_replaces_nothing_is_rejected_and_fails_closed() {
     let bad = json!({"policies": [policy("p", "Deny", json!([[[{"sourceIps": ["10.0.0.0/33"]}]]]), json!({}))]});
     let applied = apply(&mut store, &bad);
     assert_eq!(applied.rejections.len(), 1);
-    assert!(applied.changes.concern_policy_of(&BTreeSet::new()));
+    assert!(applied.changes.policies.contains("ns/p"));
+    assert!(applied.changes.reach.namespaces.contains("ns"));
     assert!(store.snapshot().policy("ns/p").unwrap().unreadable);
     let good = json!({"policies": [policy("p", "Deny", json!([]), json!({}))]});
     apply(&mut store, &good);
