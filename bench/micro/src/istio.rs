@@ -1,7 +1,7 @@
 //! Resources as a control plane of Istio sends them (spec/control.md §5), written field by field: the benches need a few
 //! messages, and no generator.
 
-use mesh::decode::TYPE_ISTIO_ADDRESS;
+use mesh::decode::{TYPE_ISTIO_ADDRESS, TYPE_ISTIO_AUTHORIZATION};
 
 use crate::meshes::Owned;
 
@@ -73,6 +73,46 @@ pub fn service(n: u32, near: bool) -> Owned {
         name: format!("{namespace}/{hostname}"),
         value: Message::default().part(2, &service).0,
     }
+}
+
+/// Policy `n` of that mesh: who may talk to the workloads of one of its 50 namespaces.
+pub fn policy(n: u32) -> Owned {
+    let namespace = format!("team-{}", n % 50);
+    let name = format!("policy-{n}");
+    let principal = format!("cluster.local/ns/{namespace}/sa/app-{n}");
+    let principal = Message::default().text(1, &principal);
+    let found = Message::default().part(3, &principal);
+    let clause = Message::default().part(2, &found);
+    let rule = Message::default().part(1, &clause);
+    let policy = Message::default()
+        .text(1, &name)
+        .text(2, &namespace)
+        .number(3, 1)
+        .part(5, &rule);
+    Owned {
+        type_url: TYPE_ISTIO_AUTHORIZATION,
+        name: format!("{namespace}/{name}"),
+        value: policy.0,
+    }
+}
+
+/// An answer of delta ADS that brings these, as it stands on the wire. Addresses have versions, policies have none. Takes
+/// them one by one: nothing of them is left in the allocator's lists.
+pub fn answer(type_url: &str, resources: impl IntoIterator<Item = Owned>) -> Vec<u8> {
+    let mut answer = Message::default();
+    for (number, resource) in resources.into_iter().enumerate() {
+        let any = Message::default()
+            .text(1, type_url)
+            .bytes(2, &resource.value);
+        let mut named = Message::default();
+        if type_url == TYPE_ISTIO_ADDRESS {
+            let spread = (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            named = named.text(1, &format!("{spread:016x}"));
+        }
+        let named = named.part(2, &any).text(3, &resource.name);
+        answer = answer.part(2, &named);
+    }
+    answer.text(4, type_url).text(5, "nonce").0
 }
 
 fn hostname(service: u32) -> String {
