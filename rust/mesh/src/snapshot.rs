@@ -206,28 +206,40 @@ pub(crate) enum Holder<'a> {
 /// Several things under one key. Behind an `Arc`, so that copying a table counts references instead of allocating.
 type Slot<T> = Arc<Vec<Arc<T>>>;
 
-/// Puts `value` under `key`: in the place of the one that `same` finds, or last.
+/// Puts `value` under `key`: in the place of `last`, which it replaces, or behind the others. Once, however often a service
+/// has the key.
+///
+/// Nobody is looked at, for ten thousand may share a key: they are told apart by where they lie.
 fn put<K: std::hash::Hash + Eq + Clone, T>(
     table: &mut Table<K, Slot<T>>,
     key: &K,
     value: &Arc<T>,
-    same: impl Fn(&T) -> bool,
+    last: Option<&Arc<T>>,
 ) {
     let slot = Arc::make_mut(table.or_default(key));
-    match slot.iter_mut().find(|held| same(held)) {
+    let is_new = |held: &Arc<T>| Arc::ptr_eq(held, value);
+    let Some(last) = last else {
+        // Should it have the key twice, it stands there last.
+        if !slot.last().is_some_and(is_new) {
+            slot.push(Arc::clone(value));
+        }
+        return;
+    };
+    let place = |held: &&mut Arc<T>| Arc::ptr_eq(held, last) || is_new(held);
+    match slot.iter_mut().find(place) {
         Some(held) => *held = Arc::clone(value),
         None => slot.push(Arc::clone(value)),
     }
 }
 
-/// Takes what `same` finds from under `key`.
-fn take<K, Q, T>(table: &mut Table<K, Slot<T>>, key: &Q, same: impl Fn(&T) -> bool)
+/// Takes `last` from under `key`.
+fn take<K, Q, T>(table: &mut Table<K, Slot<T>>, key: &Q, last: &Arc<T>)
 where
     K: std::hash::Hash + Eq + Clone + std::borrow::Borrow<Q>,
     Q: std::hash::Hash + Eq + ?Sized,
 {
     if let Some(slot) = table.get_mut(key) {
-        Arc::make_mut(slot).retain(|held| !same(held));
+        Arc::make_mut(slot).retain(|held| !Arc::ptr_eq(held, last));
         if slot.is_empty() {
             table.remove(key);
         }

@@ -13,7 +13,8 @@ use crate::workload::{HealthStatus, PortMap, Workload};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ServiceIndex {
     /// By hostname first, so that a service at hand finds its endpoints without a key being made.
-    entries: Table<Arc<str>, Arc<Vec<Entry>>>,
+    /// Those of one hostname in the order of their namespaces.
+    entries: Table<Arc<str>, Arc<Vec<Arc<Entry>>>>,
     by_hostname: Table<Arc<str>, Slot<Service>>,
     by_vip: Table<IpAddr, Slot<Service>>,
     by_cidr: Table<Cidr, Slot<Service>>,
@@ -304,27 +305,28 @@ impl ServiceIndex {
         let next = entry.declared.clone();
         let last = std::mem::replace(&mut entry.published, next.clone());
         self.prune(name);
-        self.reindex(last.as_deref(), next.as_ref());
+        self.reindex(last.as_ref(), next.as_ref());
     }
 
     fn entry(&self, hostname: &str, namespace: &str) -> Option<&Entry> {
-        let mut slot = self.entries.get(hostname)?.iter();
-        slot.find(|entry| *entry.name.namespace == *namespace)
+        let slot = self.entries.get(hostname)?;
+        let at = place(slot, namespace).ok()?;
+        Some(&slot[at])
     }
 
     fn entry_mut(&mut self, name: &NamespacedHostname) -> &mut Entry {
         let slot = Arc::make_mut(self.entries.or_default(&name.hostname));
-        let found = slot.iter().position(|entry| entry.name == *name);
-        let at = found.unwrap_or_else(|| {
-            slot.push(Entry {
+        let at = place(slot, &name.namespace).unwrap_or_else(|at| {
+            let entry = Entry {
                 name: name.clone(),
                 declared: None,
                 published: None,
                 endpoints: EndpointSet::default(),
-            });
-            slot.len() - 1
+            };
+            slot.insert(at, Arc::new(entry));
+            at
         });
-        &mut slot[at]
+        Arc::make_mut(&mut slot[at])
     }
 
     /// Forgets a name under which nothing is known.
@@ -337,7 +339,10 @@ impl ServiceIndex {
             return;
         }
         if let Some(slot) = self.entries.get_mut(&name.hostname) {
-            Arc::make_mut(slot).retain(|entry| entry.name != *name);
+            let slot = Arc::make_mut(slot);
+            if let Ok(at) = place(slot, &name.namespace) {
+                slot.remove(at);
+            }
             if slot.is_empty() {
                 self.entries.remove(&name.hostname);
             }
@@ -345,36 +350,32 @@ impl ServiceIndex {
     }
 
     /// A service keeps its place among those that share a key, so that a change of it does not change its rank.
-    fn reindex(&mut self, last: Option<&Service>, next: Option<&Arc<Service>>) {
+    fn reindex(&mut self, last: Option<&Arc<Service>>, next: Option<&Arc<Service>>) {
         if let Some(last) = last {
-            let same =
-                |held: &Service| held.hostname == last.hostname && held.namespace == last.namespace;
             for vip in &last.vips {
                 if !next.is_some_and(|next| next.vips.iter().any(|v| v.address == vip.address)) {
-                    take(&mut self.by_vip, &vip.address, same);
+                    take(&mut self.by_vip, &vip.address, last);
                 }
             }
             for vip in &last.cidr_vips {
                 self.count_prefix(vip.cidr.prefix(), false);
                 if !next.is_some_and(|next| next.cidr_vips.iter().any(|v| v.cidr == vip.cidr)) {
-                    take(&mut self.by_cidr, &vip.cidr, same);
+                    take(&mut self.by_cidr, &vip.cidr, last);
                 }
             }
             if next.is_none() {
-                take(&mut self.by_hostname, &*last.hostname, same);
+                take(&mut self.by_hostname, &*last.hostname, last);
             }
         }
         if let Some(next) = next {
-            let same =
-                |held: &Service| held.hostname == next.hostname && held.namespace == next.namespace;
             for vip in &next.vips {
-                put(&mut self.by_vip, &vip.address, next, same);
+                put(&mut self.by_vip, &vip.address, next, last);
             }
             for vip in &next.cidr_vips {
                 self.count_prefix(vip.cidr.prefix(), true);
-                put(&mut self.by_cidr, &vip.cidr, next, same);
+                put(&mut self.by_cidr, &vip.cidr, next, last);
             }
-            put(&mut self.by_hostname, &next.hostname, next, same);
+            put(&mut self.by_hostname, &next.hostname, next, last);
         }
     }
 
@@ -385,6 +386,11 @@ impl ServiceIndex {
             self.prefixes.remove(&prefix);
         }
     }
+}
+
+/// Where the entry of a namespace stands among those of a hostname, or where it would.
+fn place(slot: &[Arc<Entry>], namespace: &str) -> Result<usize, usize> {
+    slot.binary_search_by(|entry| (*entry.name.namespace).cmp(namespace))
 }
 
 /// (of the client's namespace, prefix length, canonical)
