@@ -6,10 +6,12 @@
     reason = "a recording is what it is; helpers of a test are not tests to clippy"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use mesh::decode::{TYPE_ISTIO_ADDRESS, TYPE_ISTIO_AUTHORIZATION};
+use mesh::authorize::{ConnectionFacts, Decision, Note, Verdict, authorize};
+use mesh::decode::{Resource, TYPE_ISTIO_ADDRESS, TYPE_ISTIO_AUTHORIZATION};
 use mesh::delta;
+use mesh::identity::Identity;
 use mesh::snapshot::MeshSnapshot;
 use mesh::store::{Applied, MeshStore};
 use serde_json::{Value, json};
@@ -258,4 +260,203 @@ fn endpoints_that_came_before_their_service_are_staged() {
         dump(&store.snapshot())["services"],
         dump(&first_sync().snapshot())["services"]
     );
+}
+
+/// What policies say to a connection from `source` to a port of a workload of shop.
+fn asked(
+    mesh: &MeshSnapshot,
+    pod: &str,
+    source: &str,
+    account: Option<&str>,
+    port: u16,
+) -> Decision {
+    let uid = format!("Kubernetes//Pod/shop/{pod}");
+    let workload = mesh.workload_by_uid(&uid).unwrap();
+    let identity = |account: &str| {
+        let (namespace, name) = account.split_once('/').unwrap();
+        Identity::new("cluster.local", namespace, name).unwrap()
+    };
+    let facts = ConnectionFacts {
+        source: format!("{source}:40000").parse().unwrap(),
+        destination: (workload.addresses[0], port).into(),
+        identity: account.map(identity),
+    };
+    authorize(mesh, workload, &facts)
+}
+
+fn in_words(decision: &Decision) -> String {
+    match &decision.verdict {
+        Verdict::Allow => "allowed".into(),
+        Verdict::Deny(reason) => reason.to_string(),
+    }
+}
+
+#[test]
+fn strict_peers_and_their_exceptions_are_as_istiod_converts_them() {
+    let store = first_sync();
+    let mesh = store.snapshot();
+    let strict = "explicitly denied by: istio-system/istio_converted_static_strict";
+    let by_port = "explicitly denied by: shop/converted_peer_authentication_web-ports";
+    let ports = "explicitly denied by: shop/deny-ports";
+    let none = "allow policies exist, but none allowed";
+    for (pod, source, account, port, expected) in [
+        // STRICT for the namespace: whoever shows no certificate is denied, whatever the port.
+        ("sick-1", "192.0.2.1", None, 80, strict),
+        ("sick-1", "192.0.2.1", Some("shop/web"), 80, "allowed"),
+        ("sick-1", "192.0.2.1", Some("default/sa-a"), 80, "allowed"),
+        // PERMISSIVE on one port of these pods: it is as istiod wrote it, other policies go on.
+        ("web-1", "192.0.2.1", None, 80, by_port),
+        ("web-1", "192.0.2.1", None, 443, by_port),
+        ("web-1", "192.0.2.1", None, 9001, ports),
+        ("web-1", "192.0.2.1", Some("default/sa-a"), 9001, "allowed"),
+        ("web-1", "192.0.2.1", Some("default/sa-b"), 9001, none),
+        ("web-1", "192.0.2.1", Some("default/sa-a"), 80, none),
+        ("web-1", "10.1.2.3", Some("default/sa-a"), 9001, ports),
+        ("web-1", "10.1.2.3", Some("shop/vm"), 9001, "allowed"),
+        ("web-1", "10.66.0.99", Some("shop/vm"), 9001, none),
+        // An ALLOW of HTTP paths has lost its rules and allows nobody; a DENY has lost its paths and denies more.
+        ("db-0", "192.0.2.1", Some("shop/web"), 80, none),
+        (
+            "db-0",
+            "192.0.2.1",
+            Some("shop/web"),
+            5432,
+            "explicitly denied by: shop/l7-deny",
+        ),
+    ] {
+        let decision = asked(&mesh, pod, source, account, port);
+        assert_eq!(
+            in_words(&decision),
+            expected,
+            "{pod}:{port} {source} {account:?}"
+        );
+        assert_eq!(decision.notes, [], "{pod}");
+    }
+}
+
+/// The value of a policy as istiod sent it.
+fn policy(key: &str) -> Vec<u8> {
+    for step in recording(SESSION) {
+        if let Step::Response(response) = step
+            && response.type_url() == TYPE_ISTIO_AUTHORIZATION
+            && let Some(found) = response.resources().find(|resource| resource.name == key)
+        {
+            return found.value.unwrap().to_vec();
+        }
+    }
+    panic!("no such policy: {key}")
+}
+
+fn replace(store: &mut MeshStore, key: &str, value: &[u8]) -> Applied {
+    let resource = Resource {
+        type_url: TYPE_ISTIO_AUTHORIZATION,
+        name: key,
+        value,
+    };
+    store.apply(&[resource], &[])
+}
+
+#[test]
+fn an_entry_that_cannot_be_read_is_named_and_widens_nothing() {
+    // 10.66.0.99/32, who is kept out, gets a length that no address has; then an address of three bytes.
+    let good = policy("shop/allow-web");
+    let block = b"\x0a\x04\x0a\x42\x00\x63\x10\x20";
+    let at = good
+        .windows(block.len())
+        .position(|window| window == block)
+        .unwrap();
+    let (mut long, mut short) = (good.clone(), good.clone());
+    long[at + 7] = 33;
+    short[at + 1] = 3;
+    for bad in [long, short] {
+        let mut store = first_sync();
+        let verdicts = |store: &MeshStore| {
+            [("shop/vm", "10.66.0.99"), ("shop/vm", "192.0.2.1")].map(|(account, source)| {
+                in_words(&asked(
+                    &store.snapshot(),
+                    "web-1",
+                    source,
+                    Some(account),
+                    9001,
+                ))
+            })
+        };
+        let before = verdicts(&store);
+        let applied = replace(&mut store, "shop/allow-web", &bad);
+        assert!(!applied.rejections.is_empty());
+        assert!(
+            applied
+                .rejections
+                .iter()
+                .all(|r| r.name == "shop/allow-web")
+        );
+        // The last good one goes on.
+        assert!(applied.changes.is_empty());
+        assert_eq!(verdicts(&store), before);
+        // Without one, nobody is let through by what cannot be read.
+        let gone = [(TYPE_ISTIO_AUTHORIZATION, "shop/allow-web")];
+        store.apply(&[], &gone);
+        replace(&mut store, "shop/allow-web", &bad);
+        for verdict in verdicts(&store) {
+            assert_eq!(verdict, "allow policies exist, but none allowed");
+        }
+    }
+}
+
+#[test]
+fn a_dry_run_is_noted_and_decides_nothing() {
+    let mut store = first_sync();
+    // A field behind the others counts: dry_run.
+    let dry = [&policy("shop/deny-ports")[..], b"\x30\x01"].concat();
+    assert_eq!(replace(&mut store, "shop/deny-ports", &dry).rejections, []);
+    let decision = asked(
+        &store.snapshot(),
+        "sick-1",
+        "10.1.2.3",
+        Some("default/sa-a"),
+        80,
+    );
+    assert_eq!(in_words(&decision), "allowed");
+    assert_eq!(decision.notes, [Note::DryRunDeny("shop/deny-ports".into())]);
+}
+
+#[test]
+fn a_change_concerns_those_whom_the_recorded_policies_reach() {
+    let mut store = first_sync();
+    let ours = [
+        "Kubernetes//Pod/default/podb",
+        "Kubernetes//Pod/shop/web-1",
+        "Kubernetes//Pod/shop/sick-1",
+    ];
+    let mut told = Vec::new();
+    let mut concern = |store: &MeshStore, applied: &Applied| {
+        let mesh = store.snapshot();
+        told.push(ours.map(|uid| {
+            assert!(mesh.workload_by_uid(uid).is_some(), "{uid}");
+            let uids = BTreeSet::from([uid.into()]);
+            applied.changes.concern_policy_of(&mesh, &uids)
+        }));
+    };
+    for step in recording(SESSION).into_iter().skip(2) {
+        if let Step::Response(response) = step {
+            let applied = take(&mut store, &response);
+            concern(&store, &applied);
+        }
+    }
+    // A pod joins, becomes unready, goes; a policy of default comes and goes; a waypoint.
+    let none = [false; 3];
+    let default = [true, false, false];
+    assert_eq!(told, [none, none, none, default, default, none]);
+    // What PeerAuthentication became is in istio-system and reaches those that name it.
+    let gone = [(
+        TYPE_ISTIO_AUTHORIZATION,
+        "istio-system/istio_converted_static_strict",
+    )];
+    let applied = store.apply(&[], &gone);
+    let mesh = store.snapshot();
+    let reached = ours.map(|uid| {
+        let uids = BTreeSet::from([uid.into()]);
+        applied.changes.concern_policy_of(&mesh, &uids)
+    });
+    assert_eq!(reached, [false, false, true]);
 }
