@@ -10,6 +10,7 @@ mod dump;
 mod errors;
 mod events;
 mod keys;
+mod profile;
 
 use pyo3::prelude::*;
 
@@ -51,6 +52,8 @@ mod _ztunnel {
     use super::events::Event;
     #[pymodule_export]
     use super::keys::{PrivateKey, validity};
+    #[pymodule_export]
+    use super::profile::{CpuProfile, allocator_figures};
     #[pymodule_export]
     use super::{build, forbid_dumps, version};
 }

@@ -28,6 +28,7 @@ mod outbound;
 mod pairs;
 mod passthrough;
 mod policy;
+pub mod profile;
 pub mod proxy_header;
 mod random;
 mod recent;

@@ -30,3 +30,34 @@ pub fn return_free_memory() {
         libc::malloc_trim(0);
     }
 }
+
+/// What the allocator holds, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AllocatorFigures {
+    /// Of the kernel, for blocks of usual size: `arena`.
+    pub arenas: usize,
+    /// Of that, in use: `uordblks`.
+    pub used: usize,
+    /// Of that, kept to be given out again: `fordblks`.
+    pub free: usize,
+    /// In large blocks that are mapped by themselves: `hblkhd`.
+    pub mapped: usize,
+}
+
+/// As mallinfo2(3) has them; `None` for another C library.
+#[must_use]
+pub fn allocator_figures() -> Option<AllocatorFigures> {
+    #[cfg(target_env = "gnu")]
+    {
+        // SAFETY: takes nothing, gives numbers; it locks each arena in turn and is thread-safe.
+        let info = unsafe { libc::mallinfo2() };
+        Some(AllocatorFigures {
+            arenas: info.arena,
+            used: info.uordblks,
+            free: info.fordblks,
+            mapped: info.hblkhd,
+        })
+    }
+    #[cfg(not(target_env = "gnu"))]
+    None
+}

@@ -13,12 +13,13 @@ mod listen;
 mod original_destination;
 mod probe;
 mod process;
+mod sampling;
 mod send_queue;
 mod splice;
 
 pub use accepted::{AcceptedOptions, Keepalive};
 pub use address::canonical;
-pub use allocator::{return_free_memory, settle_allocator};
+pub use allocator::{AllocatorFigures, allocator_figures, return_free_memory, settle_allocator};
 pub use dial::{DialSocket, socket_for_dial};
 pub use event_fd::EventFd;
 pub use listen::{ListenOptions, Listener, ReusePort, listen, listen_group};
@@ -30,10 +31,13 @@ pub use process::{
     DescriptorLimit, forbid_dumps, max_fds, open_fds, raise_nofile_limit, resident_memory,
     resident_memory_peak, touches_reserve,
 };
+pub use sampling::{Sample, Sampling, this_thread, thread_name, threads};
 pub use send_queue::limit_unsent;
 pub use splice::{Pipe, block_sigpipe, is_unsupported};
 
 #[cfg(test)]
 pub(crate) mod counting;
+#[cfg(test)]
+pub(crate) use sampling::turn as sampling_turn;
 #[cfg(test)]
 mod testing;
