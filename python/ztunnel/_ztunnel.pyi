@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import final
 
 __all__ = [
+    "CpuProfile",
     "DataPlane",
     "DeltaResponse",
     "Dump",
@@ -21,6 +22,7 @@ __all__ = [
     "PrivateKey",
     "Rejection",
     "Resource",
+    "allocator_figures",
     "build",
     "forbid_dumps",
     "validity",
@@ -35,6 +37,9 @@ def build() -> tuple[str, str, str, str]:
 
 def forbid_dumps() -> None:
     """From now on this process leaves no core behind, and others of the same user cannot read its memory. `OSError`."""
+
+def allocator_figures() -> dict[str, int]:
+    """What the C library's allocator holds: `arenas`, `used`, `free`, `mapped`, in bytes; empty where it does not say."""
 
 def validity(chain: bytes) -> tuple[float, float]:
     """When the leaf of a chain (PEM) counts: `(not_before, not_after)`, seconds since 1970.
@@ -197,6 +202,29 @@ class Dump:
         """The next piece of the text, empty at the end. `OSError` if the dump ends before its end.
 
         May wait some milliseconds, without the interpreter lock.
+        """
+
+@final
+class CpuProfile:
+    """Samples the stacks of all threads but some, by their own CPU time, until it is finished or dropped.
+
+    One at a time in a process. Uses SIGPROF, which stays ours from then on.
+    """
+
+    def __new__(cls, period: float, skipped: Sequence[int]) -> CpuProfile:
+        """Begins: a sample every `period` seconds of a thread's time. `skipped` are threads by their native numbers.
+
+        `OSError` while another one is taken, or if SIGPROF is somebody else's; `ValueError` for less than a millisecond.
+        """
+
+    def finish(
+        self,
+    ) -> tuple[list[tuple[int, str, int, list[int]]], dict[int, list[tuple[str, str, int]]], int]:
+        """Ends it: stacks, what their addresses are, and how many samples were lost.
+
+        A stack is a thread's number and name, periods, and addresses from the innermost on; an address has functions
+        from the innermost on: name, file, line (empty and zero without debug information). Blocks for a second or so,
+        without the interpreter lock. Nothing the second time.
         """
 
 @final

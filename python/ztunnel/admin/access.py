@@ -23,7 +23,8 @@ def refusal(request: Request) -> Answer | None:
     host = request.host
     if host is not None and not _is_loopback(host):
         return plain(403, "refused: ask by localhost or a loopback address, not by another name\n")
-    if request.method not in READING and _is_from_a_page(request):
+    changes = request.method not in READING or request.path.startswith(COSTLY)
+    if changes and _is_from_a_page(request):
         return plain(403, "refused: a page in a browser must not change anything here\n")
     return None
 
@@ -51,5 +52,7 @@ def _is_from_a_page(request: Request) -> bool:
     return request.header("origin") is not None or site not in (None, "none", "same-origin")
 
 
+# A GET here takes processor time, or switches tracing on as upstream's does (spec/reliability.md U12).
+COSTLY = "/debug/"
 # RFC 9110 §9.2.1
 READING = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})

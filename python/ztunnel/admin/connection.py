@@ -1,7 +1,7 @@
 """HTTP/1.1 on one connection of the admin port: h11 decides what bytes mean, this moves them.
 
 Every wait has a bound: a head within two seconds and 8 KiB, as upstream, a body within the same, the whole connection
-within a minute. A client may close its sending side and still gets its answer.
+within a minute, not counting what an answer takes to be found (a profile). A client may close its sending side and still gets its answer.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
 import h11
@@ -17,7 +18,7 @@ from ztunnel.admin.messages import Answer, Request, empty, plain
 from ztunnel.fields import fields
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     Respond: TypeAlias = Callable[[Request], Awaitable[Answer]]
 
@@ -30,6 +31,8 @@ HEAD_BYTES = 8 * 1024
 BODY_BYTES = 64 * 1024
 READ_BYTES = 16 * 1024
 LIFETIME = 60.0
+# The longest profile is of 300 seconds; putting it together takes some more.
+ANSWER_WITHIN = 330.0
 
 
 class Connection:
@@ -43,6 +46,7 @@ class Connection:
         self._respond = respond
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
         self._leaving = False
+        self._life: asyncio.Timeout | None = None
         self.idle = True
         """Nothing of a request has come: nobody loses anything if this ends now."""
 
@@ -53,7 +57,7 @@ class Connection:
     async def run(self) -> None:
         """Answers requests until one of the two sides has enough. Raises nothing that a client can cause."""
         try:
-            async with asyncio.timeout(LIFETIME):
+            async with asyncio.timeout(LIFETIME) as self._life:
                 while await self._exchange():
                     self._http.start_next_cycle()
                     self.idle = True
@@ -127,11 +131,28 @@ class Connection:
         self._http.receive_data(data)
 
     async def _answer(self, request: Request) -> Answer:
+        with self._time_out():
+            try:
+                return await self._respond(request)
+            except Exception as error:
+                log.exception("admin request failed", extra=fields(path=request.path[:80]))
+                return plain(500, f"{error}\n")
+
+    @contextmanager
+    def _time_out(self) -> Iterator[None]:
+        """Stops the clock of the whole connection, within bounds."""
+        life, now = self._life, asyncio.get_running_loop().time
+        ends = life.when() if life is not None else None
+        if life is None or ends is None:
+            yield
+            return
+        began = now()
+        life.reschedule(began + ANSWER_WITHIN)
         try:
-            return await self._respond(request)
-        except Exception as error:
-            log.exception("admin request failed", extra=fields(path=request.path[:80]))
-            return plain(500, f"{error}\n")
+            yield
+        finally:
+            if not life.expired():
+                life.reschedule(ends + now() - began)
 
     async def _send(self, answer: Answer, *, last: bool, head_only: bool) -> None:
         if self._http.our_state not in (h11.SEND_RESPONSE, h11.IDLE):

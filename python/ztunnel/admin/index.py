@@ -12,8 +12,9 @@ ENDPOINTS = (
     ),
     ("logging", "POST", "the log's levels: ?level=debug, ?level=access=debug, ?reset"),
     ("quitquitquit", "POST", "lets connections end and ends the proxy"),
-    ("debug/pprof/profile", "GET", "not built: where the time goes"),
-    ("debug/pprof/heap", "GET", "not built: where the memory goes"),
+    ("debug/pprof/profile", "GET", "where the time goes, for pprof: ?seconds=10&amp;frequency=100"),
+    ("debug/pprof/heap", "GET", "what holds memory, for pprof; figures only, unless it is traced"),
+    ("debug/pprof/heap/profiling", "POST", "traces allocations: ?activate=true, ?activate=false"),
 )
 
 

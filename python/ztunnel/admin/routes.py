@@ -9,6 +9,8 @@ from ztunnel.admin import index, levels
 from ztunnel.admin.access import refusal
 from ztunnel.admin.config_dump import ConfigDump
 from ztunnel.admin.messages import Answer, empty, plain
+from ztunnel.admin.pprof.cpu import CpuProfiles
+from ztunnel.admin.pprof.heap import HeapProfiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,6 +40,8 @@ class Routes:
         self._log = sources.log
         self._quit = sources.quit
         self._dump = ConfigDump(sources.data_plane, sources.sections, sources.certificate_states)
+        self._cpu = CpuProfiles(sources.data_plane)
+        self._heap = HeapProfiles(sources.data_plane)
 
     async def answer(self, request: Request) -> Answer:
         """The answer to one request."""
@@ -54,8 +58,12 @@ class Routes:
                 return levels.answer(request, self._log)
             case "/quitquitquit":
                 return self._end(request)
-            case path if path in NOT_BUILT:
-                return plain(501, NOT_BUILT[path])
+            case "/debug/pprof/profile":
+                return await self._cpu.answer(request)
+            case "/debug/pprof/heap":
+                return await self._heap.answer(request)
+            case "/debug/pprof/heap/profiling":
+                return self._heap.profiling(request)
             case _:
                 return empty(404)
 
@@ -67,9 +75,3 @@ class Routes:
 
 
 JSON = Answer(status=200, kind="application/json")
-_HEAP = "heap profiles are not built; what this process holds stands in /proc/PID/smaps and in the metrics\n"
-NOT_BUILT = {
-    "/debug/pprof/profile": "CPU profiles are not built; use `perf record -g -p PID`\n",
-    "/debug/pprof/heap": _HEAP,
-    "/debug/pprof/heap/profiling": _HEAP,
-}

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# People and scrapers are few: who finds no room waits in the kernel's queue.
-CONNECTIONS = 32
+# People and scrapers are few (spec/reliability.md T19): who finds no room waits in the kernel's queue.
+CONNECTIONS = 64
 # After an accept that failed, most likely for want of descriptors.
 PAUSE = 0.5
 

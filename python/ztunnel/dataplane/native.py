@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ztunnel.dataplane.handle import (
+        CpuProfile,
         DeltaResponse,
         Dump,
         Event,
@@ -141,6 +142,14 @@ class NativeDataPlane:
     def open_dump(self, sections: Mapping[str, bytes]) -> Dump:
         """The whole configuration dump, beside Rust's sections with these."""
         return self._native.open_dump(sections)
+
+    def start_profile(self, period: float, skipped: Sequence[int]) -> CpuProfile:
+        """Samples the stacks of this process's threads but some."""
+        return _ztunnel.CpuProfile(period, list(skipped))
+
+    def allocator_figures(self) -> Mapping[str, int]:
+        """What the C library's allocator holds, in bytes."""
+        return _ztunnel.allocator_figures()
 
     def log_filter(self) -> str:
         """Which lines the log wants."""

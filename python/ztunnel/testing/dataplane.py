@@ -62,6 +62,26 @@ class FakeDump:
         return self.pieces.pop(0) if self.pieces else b""
 
 
+class FakeProfile:
+    """A profile whose stacks are known."""
+
+    def __init__(self, stacks: Sequence[tuple[int, str, int, Sequence[int]]]) -> None:
+        self.stacks = stacks
+        self.finished = 0
+
+    def finish(
+        self,
+    ) -> tuple[
+        Sequence[tuple[int, str, int, Sequence[int]]],
+        Mapping[int, Sequence[tuple[str, str, int]]],
+        int,
+    ]:
+        """Every address is a function of its number."""
+        self.finished += 1
+        addresses = {address for *_, stack in self.stacks for address in stack}
+        return self.stacks, {a: [(f"function_{a}", "fake.rs", a)] for a in addresses}, 0
+
+
 STARTED_WITH = "info"
 FAKE_LEVELS = ("off", "error", "warn", "info", "debug", "trace")
 
@@ -94,6 +114,10 @@ class FakeDataPlane:
         """Set: no connection is open, a drain ends by itself."""
         self.idle.set()
         self.drains: list[float] = []
+        self.profiles: list[FakeProfile] = []
+        """Each profile that was begun."""
+        self.stacks: list[tuple[int, str, int, Sequence[int]]] = []
+        """What they find."""
         self.filter = STARTED_WITH
         self.operators: list[str] = []
         self.bound: dict[str, str] = {"inbound": "127.0.0.1:15008"}
@@ -229,6 +253,16 @@ class FakeDataPlane:
         names = sorted(sections)
         members = b",".join(b'"%s":%s' % (name.encode(), sections[name]) for name in names)
         return FakeDump([b"{%s}" % members])
+
+    def start_profile(self, period: float, skipped: Sequence[int]) -> FakeProfile:
+        """Remembers it."""
+        del period, skipped
+        self.profiles.append(FakeProfile(self.stacks))
+        return self.profiles[-1]
+
+    def allocator_figures(self) -> Mapping[str, int]:
+        """A small heap."""
+        return {"arenas": 4096, "used": 1024, "free": 3072, "mapped": 0}
 
     def log_filter(self) -> str:
         """What was asked for last."""

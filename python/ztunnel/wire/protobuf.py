@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
 # A varint of 64 bits takes ten bytes (protobuf encoding, "Base 128 Varints").
@@ -31,6 +31,12 @@ def integer_field(number: int, value: int) -> bytes:
 def bytes_field(number: int, value: bytes) -> bytes:
     """A field with a length: bytes, a text in UTF-8, a message. Written even if empty."""
     return _varint(number << 3 | LENGTH_DELIMITED) + _varint(len(value)) + value
+
+
+def packed_field(number: int, values: Iterable[int]) -> bytes:
+    """A repeated field of integers; left out if there are none."""
+    body = b"".join(_varint(value & (1 << 64) - 1) for value in values)
+    return bytes_field(number, body) if body else b""
 
 
 def text_field(number: int, value: str) -> bytes:

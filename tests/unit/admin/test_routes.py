@@ -107,8 +107,19 @@ async def test_an_unknown_path_is_not_found(target: str) -> None:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("path", ["profile", "heap", "heap/profiling"])
-async def test_profiles_say_that_they_are_not_built(path: str) -> None:
-    answer = await Site().ask("GET", f"/debug/pprof/{path}")
-    assert answer.status == 501
-    assert b"not built" in answer.text
+@pytest.mark.parametrize(
+    ("target", "status", "text"),
+    [
+        ("profile?seconds=301", 400, b"seconds must be"),
+        ("heap", 500, b"heap profiling is not active"),
+        ("heap/profiling", 200, b"heap profiling active: false\n"),
+        ("heap/profiling?activate=perhaps", 400, b"activate must be"),
+        ("goroutine", 404, b""),
+    ],
+)
+async def test_profiles_are_found_where_upstream_has_them(
+    target: str, status: int, text: bytes
+) -> None:
+    answer = await Site().ask("GET", f"/debug/pprof/{target}")
+    assert answer.status == status
+    assert answer.text.startswith(text)
