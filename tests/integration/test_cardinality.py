@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import sys
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -107,10 +108,10 @@ async def crowd(folder: Path, seconds: int, pause: float) -> Scraper:
         overflows = re.findall(r"^ztunnel_metric_overflows_total (\d+)$", text, re.MULTILINE)
         evicted = re.findall(r"^ztunnel_metrics_evicted_series_total (\d+)$", text, re.MULTILINE)
         megabytes = [each >> 20 for each in scraper.resident]
-        print(
+        sys.stdout.write(
             f"{seconds} s, {scraper.visited} visits of {len(scraper.last)} label sets, {scraper.scrapes} scrapes "
             f"(slowest {scraper.slowest:.2f} s): {scraper.most} label sets at most, {len(scraper.last)} in all, "
-            f"{overflows} overflows, {evicted} evicted, resident MiB by tenths {megabytes[:: max(1, len(megabytes) // 10)]}"
+            f"{overflows} overflows, {evicted} evicted, resident MiB by tenths {megabytes[:: max(1, len(megabytes) // 10)]}\n"
         )
         return scraper
 
