@@ -17,6 +17,7 @@ mod story;
 #[cfg(test)]
 mod testing;
 
+pub(crate) use census::{Census, Side as CensusSide};
 pub(crate) use inquiries::{Inquiries, Inquiry};
 use story::Story;
 pub(crate) use story::{Dialled, Guarded};

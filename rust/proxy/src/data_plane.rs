@@ -365,12 +365,16 @@ impl DataPlane {
     }
 
     /// The whole configuration dump of this moment (spec/control.md §11), to be read piece by piece. `given` are the
-    /// control side's sections, as JSON.
+    /// control side's sections, as JSON. Blocks as [`Self::connections`] does.
     ///
     /// # Errors
     /// A given section that is not JSON; no thread to write with.
     pub fn open_dump(&self, given: BTreeMap<String, Vec<u8>>) -> Result<Dump, DumpError> {
-        Dump::start(self.shared.snapshot(), given)
+        let mut live = self.inquiries.census();
+        if let Some(workload) = self.shared.local_workload() {
+            live.include(&workload.uid);
+        }
+        Dump::start(self.shared.snapshot(), live, given)
     }
 
     fn certificates(&self) -> Vec<serde_json::Value> {

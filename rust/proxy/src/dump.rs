@@ -4,6 +4,7 @@
 //! that neither the text nor the time that it takes is anybody else's. What stands in a section is known to
 //! `mesh::snapshot` and, for what is given, to the control side; this is only the way out.
 
+mod live;
 mod pretty;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,8 @@ use std::time::Duration;
 
 use mesh::snapshot::MeshSnapshot;
 use serde_json::value::RawValue;
+
+use crate::connections::Census;
 
 /// A dump that is being read. Dropping it ends its thread.
 #[derive(Debug)]
@@ -41,13 +44,14 @@ enum Piece {
 }
 
 impl Dump {
-    /// Begins to write. `given` are sections beside the mesh's, as JSON; one of the same name takes the place of the
-    /// mesh's.
+    /// Begins to write. `live` becomes `workloadState`; `given` are sections beside these and the mesh's, as JSON; one
+    /// of the same name takes the place of the other.
     ///
     /// # Errors
     /// A given section that is not JSON; no thread.
-    pub fn start(
+    pub(crate) fn start(
         mesh: Arc<MeshSnapshot>,
+        live: Census,
         given: BTreeMap<String, Vec<u8>>,
     ) -> Result<Self, DumpError> {
         let mut sections: BTreeMap<String, Section> = MeshSnapshot::LISTS
@@ -56,6 +60,7 @@ impl Dump {
         for name in MeshSnapshot::TABLES {
             sections.insert(name.to_owned(), Section::Table(name));
         }
+        sections.insert(live::SECTION.to_owned(), Section::Live(live));
         for (name, text) in given {
             let json = serde_json::from_slice::<Box<RawValue>>(&text)
                 .map_err(|error| DumpError::NotJson(name.clone(), error))?;
@@ -92,9 +97,10 @@ impl Dump {
 }
 
 enum Section {
-    List(&'static str),
-    Table(&'static str),
     Given(Box<RawValue>),
+    List(&'static str),
+    Live(Census),
+    Table(&'static str),
 }
 
 /// Text, cut into pieces for the reader. Everything stops with `Break` once nobody reads.
@@ -121,6 +127,7 @@ impl Writer {
             pretty::member(&mut self.text, index, name, 1);
             match section {
                 Section::List(name) => self.list(mesh, name)?,
+                Section::Live(census) => self.live(mesh, census)?,
                 Section::Table(name) => {
                     let table = mesh.dump(name).unwrap_or_else(|| b"{}".to_vec());
                     pretty::value(&table, 1, self)?;

@@ -3,6 +3,7 @@
 //! A worker looks through its table in slices, and goes on moving bytes. `inquiries.rs` asks all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -36,6 +37,36 @@ struct Live {
 }
 
 impl Census {
+    /// A workload that is to be shown even if nobody is connected.
+    pub(crate) fn include(&mut self, uid: &Arc<str>) {
+        self.workloads.entry(Arc::clone(uid)).or_default();
+    }
+
+    /// The uids of the workloads, in order.
+    pub(crate) fn workloads(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.workloads.keys()
+    }
+
+    /// Calls for each connection of a workload with its JSON, until it has enough.
+    pub(crate) fn each(
+        &self,
+        uid: &str,
+        side: Side,
+        each: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let Some(live) = self.workloads.get(uid) else {
+            return ControlFlow::Continue(());
+        };
+        let connections = match side {
+            Side::Inbound => &live.inbound,
+            Side::Outbound => &live.outbound,
+        };
+        connections.iter().try_for_each(|shown| {
+            // Addresses and texts: nothing that JSON could not say.
+            each(&serde_json::to_vec(shown).unwrap_or_default())
+        })
+    }
+
     fn enter(&mut self, story: &Story, most: usize) {
         if self.shown >= most {
             self.left_off += 1;
@@ -71,6 +102,13 @@ impl Census {
             }
         }
     }
+}
+
+/// Whose connections: those that come to a workload, or its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Side {
+    Inbound,
+    Outbound,
 }
 
 impl ConnectionTable {

@@ -51,6 +51,11 @@ impl Inquiries {
         serde_json::to_vec(&answer).unwrap_or_default()
     }
 
+    /// The answer as it is, without those who were silent.
+    pub(crate) fn census(&self) -> Census {
+        self.ask(MOST, PATIENCE).census
+    }
+
     fn ask(&self, most: usize, patience: Duration) -> Answer {
         let workers = self.lock();
         let deadline = Instant::now() + patience;

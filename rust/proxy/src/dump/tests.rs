@@ -10,6 +10,7 @@ use mesh::store::MeshStore;
 use serde_json::Value;
 
 use super::{Dump, DumpError, PIECE};
+use crate::connections::Census;
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -64,7 +65,8 @@ fn a_dump_is_what_the_json_library_makes_of_the_same_value() {
         ),
     ];
     let mesh = mesh(3);
-    let text = read(&Dump::start(mesh.clone(), given(&sections)).unwrap()).concat();
+    let text =
+        read(&Dump::start(mesh.clone(), Census::default(), given(&sections)).unwrap()).concat();
     let mut expected: BTreeMap<String, Value> = sections
         .iter()
         .map(|(name, text)| ((*name).to_owned(), serde_json::from_str(text).unwrap()))
@@ -73,6 +75,7 @@ fn a_dump_is_what_the_json_library_makes_of_the_same_value() {
         let json = mesh.dump(section).unwrap();
         expected.insert(section.into(), serde_json::from_slice(&json).unwrap());
     }
+    expected.insert("workloadState".into(), serde_json::json!({}));
     // The library's own map sorts its keys and its printer indents by two: what upstream uses.
     let pretty = serde_json::to_string_pretty(&serde_json::to_value(expected).unwrap()).unwrap();
     // Only numbers differ: the library normalises them, a dump leaves them as they were given.
@@ -84,16 +87,16 @@ fn a_dump_is_what_the_json_library_makes_of_the_same_value() {
 
 #[test]
 fn an_empty_mesh_has_empty_lists() {
-    let text = read(&Dump::start(mesh(0), BTreeMap::new()).unwrap()).concat();
+    let text = read(&Dump::start(mesh(0), Census::default(), BTreeMap::new()).unwrap()).concat();
     assert_eq!(
         String::from_utf8(text).unwrap(),
-        "{\n  \"policies\": [],\n  \"services\": [],\n  \"stagedServices\": {},\n  \"workloads\": []\n}"
+        "{\n  \"policies\": [],\n  \"services\": [],\n  \"stagedServices\": {},\n  \"workloadState\": {},\n  \"workloads\": []\n}"
     );
 }
 
 #[test]
 fn a_given_section_takes_the_place_of_the_meshs() {
-    let dump = Dump::start(mesh(3), given(&[("workloads", "{}")])).unwrap();
+    let dump = Dump::start(mesh(3), Census::default(), given(&[("workloads", "{}")])).unwrap();
     let text = read(&dump).concat();
     assert!(
         String::from_utf8(text)
@@ -104,7 +107,7 @@ fn a_given_section_takes_the_place_of_the_meshs() {
 
 #[test]
 fn a_large_mesh_comes_in_pieces_of_bounded_size() {
-    let pieces = read(&Dump::start(mesh(3000), BTreeMap::new()).unwrap());
+    let pieces = read(&Dump::start(mesh(3000), Census::default(), BTreeMap::new()).unwrap());
     assert!(pieces.len() > 3, "{}", pieces.len());
     assert!(pieces.iter().all(|piece| piece.len() < PIECE + PIECE / 8));
     let whole: Value = serde_json::from_slice(&pieces.concat()).unwrap();
@@ -114,7 +117,7 @@ fn a_large_mesh_comes_in_pieces_of_bounded_size() {
 #[test]
 fn a_mesh_that_changes_meanwhile_is_dumped_as_it_was() {
     let snapshot = mesh(3000);
-    let dump = Dump::start(snapshot.clone(), BTreeMap::new()).unwrap();
+    let dump = Dump::start(snapshot.clone(), Census::default(), BTreeMap::new()).unwrap();
     let first = dump.next_piece(SOON).unwrap().unwrap();
     drop(snapshot);
     let rest = read(&dump).concat();
@@ -125,7 +128,7 @@ fn a_mesh_that_changes_meanwhile_is_dumped_as_it_was() {
 #[test]
 fn who_drops_a_dump_ends_its_writer() {
     let snapshot = mesh(3000);
-    let dump = Dump::start(snapshot.clone(), BTreeMap::new()).unwrap();
+    let dump = Dump::start(snapshot.clone(), Census::default(), BTreeMap::new()).unwrap();
     dump.next_piece(SOON).unwrap();
     drop(dump);
     let deadline = std::time::Instant::now() + SOON;
@@ -139,7 +142,7 @@ fn who_drops_a_dump_ends_its_writer() {
 #[test]
 fn a_section_that_is_not_json_is_refused_by_name() {
     for bad in ["", "{", "{} {}", "\u{1}"] {
-        let error = Dump::start(mesh(0), given(&[("config", bad)])).unwrap_err();
+        let error = Dump::start(mesh(0), Census::default(), given(&[("config", bad)])).unwrap_err();
         assert!(matches!(error, DumpError::NotJson(..)), "{bad:?}");
         assert!(
             error
@@ -152,7 +155,8 @@ fn a_section_that_is_not_json_is_refused_by_name() {
 #[test]
 fn nesting_beyond_any_sense_is_passed_on_as_it_is() {
     let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
-    let text = read(&Dump::start(mesh(0), given(&[("config", &deep)])).unwrap()).concat();
+    let text = read(&Dump::start(mesh(0), Census::default(), given(&[("config", &deep)])).unwrap())
+        .concat();
     let whole: Value = serde_json::from_slice(&text).unwrap();
     assert!(whole["config"].is_array());
 }
