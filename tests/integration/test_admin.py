@@ -6,6 +6,7 @@ import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 VECTORS = Path(__file__).parents[1] / "vectors"
+# What a dump has that upstream's of a node with one workload has not.
+ADDITIONS = ("configs", "workloadState")
 UPSTREAM: dict[str, Any] = json.loads((VECTORS / "config_dump" / "upstream.json").read_bytes())
 
 
@@ -65,7 +68,7 @@ def dump(recorded: Node) -> dict[str, Any]:
 def test_a_dump_has_upstreams_sections_and_spelling(recorded: Node) -> None:
     text = ask(recorded.bound["admin"], "GET", "/config_dump").body.decode()
     whole = json.loads(text)
-    assert list(whole) == list(UPSTREAM)
+    assert list(whole) == sorted([*UPSTREAM, *ADDITIONS])
     # Two spaces, sorted keys, no line end behind: as upstream's own, byte for byte.
     assert text == json.dumps(whole, indent=2, sort_keys=True, ensure_ascii=False)
     recorded_text = (VECTORS / "config_dump" / "upstream.json").read_text()
@@ -112,6 +115,64 @@ def test_istioctl_prints_of_ours_what_it_prints_of_upstreams(recorded: Node) -> 
         ["spiffe://cluster.local/ns/default/sa/sa-a", "Leaf", "Available", "true"],
         ["spiffe://cluster.local/ns/default/sa/sa-a", "Root", "Available", "true"],
     ]
+
+
+def test_istioctl_prints_the_secrets_of_ours_as_those_of_a_sidecar(recorded: Node) -> None:
+    now = datetime.now(UTC)
+    admin = recorded.bound["admin"]
+    masked = "/config_dump?mask=dynamic_active_secrets,dynamic_warming_secrets"
+    whole, alone = (ask(admin, "GET", target).body for target in ("/config_dump", masked))
+    assert list(json.loads(alone)) == ["configs"]
+    assert json.loads(alone)["configs"] == json.loads(whole)["configs"]
+    table = istioctl.secret_table(alone, now)
+    rows = [line.split() for line in table.splitlines()[1:]]
+    assert [row[:-3] for row in rows] == [
+        ["spiffe://cluster.local/ns/default/sa/sa-a", "Cert", "Chain", "ACTIVE", "true"],
+        ["ROOTCA", "CA", "ACTIVE", "true"],
+    ]
+    # The same certificates as the other table shows.
+    others = istioctl.certificate_table(istioctl.read(whole), now).splitlines()[1:]
+    assert [row[-3:] for row in rows] == [line.split()[-3:] for line in others]
+
+
+def test_live_connections_are_told_of_both_ends(tmp_path: Path) -> None:
+    with Mesh(tmp_path, network="127.3") as mesh:
+        mesh.workload("client")
+        with Application.listen(mesh.workload("server")) as application:
+            target = as_text(application.address)
+            with (
+                Node(mesh, "server", admin=True) as far,
+                Node(mesh, "client", forwards=[target], admin=True) as near,
+            ):
+                assert connections(far) == connections(near) == []
+                client, server = application.pair(lambda: direct(near.forwards[target]))
+                client.says(b"hello")
+                assert server.takes(5) == b"hello"
+                ours = as_text(client.socket.getsockname())
+                hbone = f"{far.address}:15008"
+                (outbound,) = connections(near)
+                assert outbound == ["client.default", "Outbound", ours, hbone, target, "HBONE"]
+                (inbound,) = connections(far)
+                assert inbound[:2] == ["server.default", "Inbound"]
+                assert (inbound[2], inbound[-1]) == (target, "HBONE")
+                client.closes()
+                server.closes()
+                for node in (near, far):
+                    eventually(partial(is_quiet, node), "they are gone")
+
+
+def is_quiet(node: Node) -> bool:
+    """Nobody is connected."""
+    return connections(node) == []
+
+
+def connections(node: Node) -> list[list[str]]:
+    """The rows of `istioctl ztunnel-config connections --raw`, read as strictly as istioctl reads."""
+    dump = istioctl.read(ask(node.bound["admin"], "GET", "/config_dump").body)
+    (state,) = dump["workloadState"].values()
+    assert state["state"] == "Up"
+    assert state["info"]["namespace"] == "default"
+    return [line.split() for line in istioctl.connection_table(dump).splitlines()[1:]]
 
 
 def _recorded_answers() -> list[tuple[str, str, str]]:

@@ -11,6 +11,8 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from cryptography import x509
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -107,6 +109,46 @@ def certificate_table(dump: Object, now: datetime) -> str:
     return _table(rows, padding=5)
 
 
+def secret_table(text: bytes, now: datetime) -> str:
+    """`istioctl proxy-config secret`, which takes the document for Envoy's: `configs` and no other key counts, and
+    every entry of that is a message whose type it must know.
+    """
+    rows = [("RESOURCE NAME", "TYPE", "STATUS", "VALID CERT", "SERIAL NUMBER", "NOT AFTER", "NOT BEFORE")]  # fmt: skip
+    (dump,) = json.loads(text)["configs"]
+    if dump["@type"] != "type.googleapis.com/envoy.admin.v3.SecretsConfigDump":
+        raise NotRead(f"another type: {dump['@type']}")
+    for section, state in (("dynamic_warming_secrets", "WARMING"), ("dynamic_active_secrets", "ACTIVE")):  # fmt: skip
+        for entry in dump[section]:
+            _check(entry, {"name": str, "version_info": str, "secret": SECRET}, section)
+            secret = entry["secret"]
+            kind = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+            if secret["@type"] != kind:
+                raise NotRead(f"another type: {secret['@type']}")
+            rows.append((entry["name"], *_secret(secret, state, now)))
+    return _table(rows, padding=5)
+
+
+def _secret(secret: Object, state: str, now: datetime) -> tuple[str, str, str, str, str, str]:
+    chain = secret.get("tls_certificate", {}).get("certificate_chain", {}).get("inline_bytes")
+    trusted = secret.get("validation_context", {}).get("trusted_ca", {}).get("inline_bytes")
+    text = chain or trusted
+    if not text:
+        return "", state, "false", "", "", ""
+    certificate = x509.load_pem_x509_certificates(base64.b64decode(text, validate=True))[0]
+    basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    kind = "CA" if basic.ca else "Cert Chain"
+    valid = "true" if start < now < end else "false"
+    return (
+        kind,
+        state,
+        valid,
+        f"{certificate.serial_number:x}",
+        f"{end:{RFC3339}}",
+        f"{start:{RFC3339}}",
+    )
+
+
 def connection_table(dump: Object) -> str:
     """Who talks to whom; as with `--raw`."""
     rows = [("WORKLOAD", "DIRECTION", "LOCAL", "REMOTE", "REMOTE TARGET", "PROTOCOL")]
@@ -134,7 +176,7 @@ def _certificate(certificate: Object, now: datetime) -> tuple[str, str, str, str
 
 
 def _time(text: str) -> datetime:
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    return datetime.strptime(text, RFC3339).replace(tzinfo=UTC)
 
 
 def _waypoint(of: Object, dump: Object) -> str:
@@ -209,6 +251,7 @@ def _cidr(value: Any) -> bool:
     )
 
 
+RFC3339 = "%Y-%m-%dT%H:%M:%SZ"
 _TEXTS = [str]
 _GATEWAY = {"destination": str}
 _ACCOUNTS = [{"namespace": str, "serviceAccount": str}]
@@ -263,4 +306,11 @@ STATE: Check = {
     "state": str,
     "info": dict.fromkeys(("name", "namespace", "trustDomain", "serviceAccount"), str),
     "connections": {"inbound": [_CONNECTION], "outbound": [_CONNECTION]},
+}
+_BYTES = {"inline_bytes": str}
+SECRET: Check = {
+    "@type": str,
+    "name": str,
+    "tls_certificate": {"certificate_chain": _BYTES},
+    "validation_context": {"trusted_ca": _BYTES},
 }

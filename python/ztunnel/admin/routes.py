@@ -53,7 +53,7 @@ class Routes:
                 return index.answer()
             case "/config_dump":
                 # The text of a HEAD would be made to be thrown away.
-                return JSON if request.method == "HEAD" else await self._dump.answer()
+                return JSON if request.method == "HEAD" else await self._dump.answer(request.query)
             case "/logging":
                 return levels.answer(request, self._log)
             case "/quitquitquit":
