@@ -224,6 +224,7 @@ impl ConnectionRecord {
             bytes_received,
             duration: self.started.elapsed(),
             error: error.map(Error::text),
+            ending: error.map(Error::ending).unwrap_or_default(),
         };
         self.pair.log.access(&self.line(), &end);
     }

@@ -22,7 +22,7 @@ use crate::connections::Inquiries;
 use crate::control::{Event, Events, Phase};
 use crate::demand::Demand;
 use crate::dump::{Dump, DumpError};
-use crate::settings::{LogFormat, Settings, SettingsError};
+use crate::settings::{LogFormat, LogTemplate, Settings, SettingsError};
 use crate::shared::Shared;
 use crate::sys;
 use crate::telemetry::StreamEnd;
@@ -501,8 +501,13 @@ fn open_log(settings: &Settings, losses: Arc<Losses>) -> Result<Logger, StartErr
         LogFormat::Json => log::Format::Json,
         LogFormat::Off | LogFormat::Plain => log::Format::Plain,
     };
+    let access = settings
+        .access_log
+        .template
+        .map(|LogTemplate::Envoy| log::Format::Envoy);
     let settings = log::Settings {
         format,
+        access,
         output,
         filter,
     };

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use crate::telemetry::ResponseFlag;
+use crate::telemetry::access_log::Ending;
 
 /// A step in a connection's life, named as in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +103,34 @@ impl Error {
         }
     }
 
+    /// The same in Envoy's words, for lines in its format; its `%RESPONSE_FLAGS%` tell more ways to end than ours.
+    pub(crate) fn ending(&self) -> Ending {
+        let flags = match (self.stage, self.side) {
+            (Stage::Negotiation, _) => "DPE",
+            (Stage::Lookup, _) => "NR",
+            // It has none for a policy of its own; this one says that somebody did not authorize it.
+            (Stage::Policy, _) => "UAEX",
+            (
+                Stage::Identity
+                | Stage::TlsConfig
+                | Stage::Dial
+                | Stage::DialTimeout
+                | Stage::Handshake
+                | Stage::Connect,
+                _,
+            ) => "UF",
+            (Stage::Tunnel, _) => "UPE",
+            (Stage::Relay, Side::Downstream) => "DC",
+            (Stage::Relay, _) => "UC",
+            (Stage::Drain, _) => "LR",
+        };
+        Ending {
+            flags,
+            established: matches!(self.stage, Stage::Relay | Stage::Drain)
+                || self.reason == POLICY_CHANGE,
+        }
+    }
+
     /// The connection outlived the drain's deadline.
     pub(crate) fn drained() -> Self {
         Self::new(
@@ -137,11 +166,14 @@ impl Error {
         Self::new(
             Stage::Policy,
             Side::Local,
-            "policy_change",
+            POLICY_CHANGE,
             "connection closed due to policy change",
         )
     }
 }
+
+/// The reason of a change that came when the connection was up.
+const POLICY_CHANGE: &str = "policy_change";
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

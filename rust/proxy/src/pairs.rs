@@ -310,7 +310,7 @@ impl Pair {
                 ..destination.unwrap_or_default()
             };
             let service = key.service.as_ref().map(|service| &*service.hostname);
-            let format = self.log.format();
+            let format = self.log.access_format();
             Parties::render(&source, &destination, service, key.direction, format)
         })
     }

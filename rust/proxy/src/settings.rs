@@ -300,6 +300,8 @@ impl Keepalive {
 pub struct AccessLog {
     /// How a line looks.
     pub format: LogFormat,
+    /// How access lines look instead, and no others.
+    pub template: Option<LogTemplate>,
     /// A file to append to; standard output if absent.
     pub path: Option<PathBuf>,
 }
@@ -315,6 +317,14 @@ pub enum LogFormat {
     /// Tab-separated text.
     #[default]
     Plain,
+}
+
+/// How access lines look instead.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum LogTemplate {
+    /// As Envoy's under Istio (`telemetry/access_log/envoy.rs`).
+    Envoy,
 }
 
 impl Settings {

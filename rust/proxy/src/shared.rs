@@ -211,6 +211,7 @@ impl Shared {
             destination,
             direction,
             error: &error.to_string(),
+            ending: error.ending(),
         });
     }
 }

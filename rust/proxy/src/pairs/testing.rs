@@ -70,6 +70,7 @@ pub(crate) fn pairs(filter: &str, output: Output) -> (Metrics, Pairs, Logger) {
     let losses = Arc::<Losses>::default();
     let settings = Settings {
         format: Format::Plain,
+        access: None,
         output,
         filter: filter.parse::<Filter>().unwrap(),
     };

@@ -34,6 +34,7 @@ fn written(filter: &str, level: Level, decisions: &[Decision]) -> (Vec<String>, 
     let path = std::env::temp_dir().join(name);
     let settings = log::Settings {
         format: Format::Plain,
+        access: None,
         output: Output::File(path.clone()),
         filter: filter.parse::<Filter>().unwrap(),
     };

@@ -1,6 +1,9 @@
 //! The access log: one line for each connection that ended, one for each that was turned away early.
 //!
-//! A pure formatter; names, order and quoting are upstream's (spec/dataplane.md §15). `log.rs` writes the lines.
+//! A pure formatter; names, order and quoting are upstream's (spec/dataplane.md §15), or Envoy's where somebody wants
+//! that (`envoy.rs`). `log.rs` writes the lines.
+
+mod envoy;
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
@@ -8,6 +11,9 @@ use std::time::{Duration, SystemTime};
 use super::log::{Format, Level};
 use super::text::{Record, Value, render};
 use super::time::Timestamp;
+use envoy::Names;
+
+pub use envoy::Ending;
 
 /// A connection as its lines name it.
 #[derive(Clone, Copy)]
@@ -27,6 +33,8 @@ pub struct Parties {
     source: Box<str>,
     /// Those behind the target.
     destination: Box<str>,
+    /// What Envoy's lines need instead.
+    envoy: Option<Names>,
     format: Format,
 }
 
@@ -55,6 +63,7 @@ pub struct End<'a> {
     pub bytes_received: u64,
     pub duration: Duration,
     pub error: Option<&'a str>,
+    pub ending: Ending,
 }
 
 /// A connection refused before anything but its addresses was known.
@@ -65,6 +74,7 @@ pub struct Denied<'a> {
     pub destination: Option<SocketAddr>,
     pub direction: Direction,
     pub error: &'a str,
+    pub ending: Ending,
 }
 
 impl Line<'_> {
@@ -74,6 +84,10 @@ impl Line<'_> {
     /// Appends the `connection complete` line.
     pub fn complete(&self, end: &End<'_>, at: SystemTime, format: Format, out: &mut String) {
         debug_assert_eq!(self.parties.format, format);
+        if let Some(names) = &self.parties.envoy {
+            envoy::complete(self, names, end, at, out);
+            return;
+        }
         let [source, names, destination, target, more] = self.names();
         let fields = [
             source,
@@ -89,9 +103,12 @@ impl Line<'_> {
         record(at, end.level(), "connection complete", &fields).write(format, out);
     }
 
-    /// Appends the `connection opened` line.
+    /// Appends the `connection opened` line; Envoy has none, as it has one line a connection.
     pub fn opened(&self, at: SystemTime, format: Format, out: &mut String) {
         debug_assert_eq!(self.parties.format, format);
+        if format == Format::Envoy {
+            return;
+        }
         let names = self.names();
         record(at, Self::OPENED, "connection opened", &names).write(format, out);
     }
@@ -117,6 +134,19 @@ impl Parties {
         direction: Direction,
         format: Format,
     ) -> Self {
+        if format == Format::Envoy {
+            let identity = |party: &Party<'_>| party.identity.unwrap_or_default().into();
+            return Self {
+                source: "".into(),
+                destination: "".into(),
+                envoy: Some(Names {
+                    direction,
+                    source_identity: identity(source),
+                    destination_identity: identity(destination),
+                }),
+                format,
+            };
+        }
         let source = [
             ("src.workload", source.workload.into()),
             ("src.namespace", source.namespace.into()),
@@ -134,6 +164,7 @@ impl Parties {
         Self {
             source: render(&source, format).into(),
             destination: render(&destination, format).into(),
+            envoy: None,
             format,
         }
     }
@@ -158,6 +189,10 @@ impl Denied<'_> {
 
     /// Appends the `connection failed` line.
     pub fn write(&self, at: SystemTime, format: Format, out: &mut String) {
+        if format == Format::Envoy {
+            envoy::denied(self, at, out);
+            return;
+        }
         let fields = [
             ("src.addr", Value::Address(self.source)),
             (

@@ -34,12 +34,16 @@ pub struct Logger(Arc<Inner>);
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub format: Format,
+    /// Of access lines, if not the same.
+    pub access: Option<Format>,
     pub output: Output,
     pub filter: Filter,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
+    /// Of access lines only.
+    Envoy,
     Json,
     #[default]
     Plain,
@@ -72,6 +76,7 @@ pub struct Losses {
 
 struct Inner {
     format: Format,
+    access: Format,
     filter: ArcSwap<Filter>,
     /// What `reset` goes back to.
     startup: Filter,
@@ -87,11 +92,12 @@ impl Logger {
     /// Opens the output and starts its writer thread.
     pub fn start(settings: Settings, losses: Arc<Losses>) -> io::Result<Self> {
         let sink = Sink::open(&settings.output)?;
-        Self::with_sink(settings.format, settings.filter, sink, losses)
+        let formats = (settings.format, settings.access.unwrap_or(settings.format));
+        Self::with_sink(formats, settings.filter, sink, losses)
     }
 
     fn with_sink(
-        format: Format,
+        (format, access): (Format, Format),
         filter: Filter,
         sink: Sink,
         losses: Arc<Losses>,
@@ -100,6 +106,7 @@ impl Logger {
         queue::spawn_writer(Arc::clone(&queue), sink)?;
         Ok(Self(Arc::new(Inner {
             format,
+            access,
             startup: filter.clone(),
             filter: ArcSwap::from_pointee(filter),
             changing: Mutex::default(),
@@ -113,10 +120,10 @@ impl Logger {
         self.0.filter.load().allows(level, target)
     }
 
-    /// How its lines are written.
+    /// How access lines are written.
     #[must_use]
-    pub fn format(&self) -> Format {
-        self.0.format
+    pub fn access_format(&self) -> Format {
+        self.0.access
     }
 
     /// Exchanges the filter of the running log, as a whole.
@@ -226,8 +233,11 @@ impl Logger {
     fn write_access(&self, level: Level, write: impl FnOnce(SystemTime, Format, &mut String)) {
         if self.enabled(level, access_log::TARGET) {
             let mut line = String::with_capacity(TYPICAL_LINE);
-            write(SystemTime::now(), self.0.format, &mut line);
-            self.0.queue.push(line, Kind::Access);
+            write(SystemTime::now(), self.0.access, &mut line);
+            // Not every format has a line for everything.
+            if !line.is_empty() {
+                self.0.queue.push(line, Kind::Access);
+            }
         }
     }
 

@@ -48,7 +48,8 @@ impl Record<'_> {
     pub(super) fn write(&self, format: Format, out: &mut String) {
         let result = match format {
             Format::Json => self.write_json(out),
-            Format::Plain => self.write_plain(out),
+            // Envoy's are lines of the access log; others are as they are without.
+            Format::Envoy | Format::Plain => self.write_plain(out),
         };
         debug_assert!(result.is_ok(), "only a broken Display can fail here");
         out.push('\n');
@@ -95,7 +96,7 @@ pub(super) fn render(fields: &[(&str, Value<'_>)], format: Format) -> String {
     let mut out = String::new();
     let result = fields.iter().try_for_each(|(name, value)| match format {
         Format::Json => value.write_json_field(name, &mut out),
-        Format::Plain => value.write_plain_field(' ', name, &mut out).map(drop),
+        Format::Envoy | Format::Plain => value.write_plain_field(' ', name, &mut out).map(drop),
     });
     debug_assert!(result.is_ok(), "only a broken Display can fail here");
     out
@@ -163,6 +164,15 @@ impl Value<'_> {
             Value::Number(number) => write!(out, "{number}"),
             Value::Text(text) => Escaped(text).write_json(out),
         }
+    }
+}
+
+/// A text between quotes, whatever it holds: one word of one line.
+pub(super) struct Quoted<'a>(pub(super) &'a str);
+
+impl Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", cut(self.0))
     }
 }
 

@@ -1,26 +1,43 @@
 //! UTC timestamps of log lines: RFC 3339 with microseconds, as upstream writes them.
 
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Displays as `2026-11-22T22:43:34.491299Z`. Times before 1970 show as its beginning.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timestamp(pub(super) SystemTime);
 
+/// The same with milliseconds, as Envoy writes `%START_TIME%`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Milliseconds(pub(super) SystemTime);
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-        let (year, month, day) = civil(days);
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:06}Z",
-            second / 3600,
-            second / 60 % 60,
-            second % 60,
-            since.subsec_micros()
-        )
+        let since = second(self.0, f)?;
+        write!(f, ".{:06}Z", since.subsec_micros())
     }
+}
+
+impl fmt::Display for Milliseconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let since = second(self.0, f)?;
+        write!(f, ".{:03}Z", since.subsec_millis())
+    }
+}
+
+/// Writes a time down to its second; gives all of it.
+fn second(at: SystemTime, f: &mut fmt::Formatter<'_>) -> Result<Duration, fmt::Error> {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (year, month, day) = civil(days);
+    write!(
+        f,
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}",
+        second / 3600,
+        second / 60 % 60,
+        second % 60,
+    )?;
+    Ok(since)
 }
 
 /// Year, month and day of a day counted from 1970-01-01.

@@ -74,6 +74,7 @@ fn end(bytes_sent: u64, bytes_received: u64, millis: u64, error: Option<&str>) -
         bytes_received,
         duration: Duration::from_millis(millis),
         error,
+        ending: Ending::default(),
     }
 }
 
@@ -185,6 +186,7 @@ fn an_early_denial_knows_addresses_direction_and_error_only() {
         destination: Some(address("10.66.0.3:15008")),
         direction: Direction::Inbound,
         error: "tls error: no \"certificate\"\nlevel=info",
+        ending: Ending::default(),
     };
     let mut out = String::new();
     denied.write(at(0), Format::Plain, &mut out);

@@ -4,6 +4,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::*;
 use crate::telemetry::access_log::Direction;
+use crate::telemetry::access_log::Ending;
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -33,7 +34,13 @@ fn logger(filter: &str, gate: Option<Receiver<()>>) -> (Logger, Receiver<String>
     let losses = Arc::new(Losses::default());
     let sink = Sink::to(Watched { writes, gate });
     let filter = filter.parse().unwrap();
-    let logger = Logger::with_sink(Format::Plain, filter, sink, Arc::clone(&losses)).unwrap();
+    let logger = Logger::with_sink(
+        (Format::Plain, Format::Plain),
+        filter,
+        sink,
+        Arc::clone(&losses),
+    )
+    .unwrap();
     (logger, written, losses)
 }
 
@@ -94,6 +101,7 @@ fn access_lines_go_the_same_way() {
         destination: Some(([127, 0, 0, 1], 2).into()),
         direction: Direction::Inbound,
         error: "no",
+        ending: Ending::default(),
     };
     logger.access_denied(&denied);
     logger.set_filter("access=error".parse().unwrap());
@@ -225,8 +233,13 @@ fn a_full_pipe_that_does_not_block_is_waited_for() {
     let (writes, written) = channel();
     let sink = Sink::to(Shy(writes, 0));
     let losses = Arc::<Losses>::default();
-    let logger =
-        Logger::with_sink(Format::Plain, Filter::default(), sink, Arc::clone(&losses)).unwrap();
+    let logger = Logger::with_sink(
+        (Format::Plain, Format::Plain),
+        Filter::default(),
+        sink,
+        Arc::clone(&losses),
+    )
+    .unwrap();
     logger.info("proxy", "in pieces", &[]);
     assert!(logger.flush(SOON));
     let text: String = written.try_iter().collect();
@@ -240,6 +253,7 @@ fn a_file_is_appended_to() {
     for message in ["first", "second"] {
         let settings = Settings {
             format: Format::Json,
+            access: None,
             output: Output::File(path.clone()),
             filter: Filter::default(),
         };

@@ -25,6 +25,7 @@ impl Server {
         let losses = Arc::<Losses>::default();
         let settings = Settings {
             format: Format::Plain,
+            access: None,
             output: Output::Stdout,
             filter: "off".parse::<Filter>().unwrap(),
         };
@@ -348,6 +349,7 @@ fn failed_accepts_do_not_end_the_server() {
     let client = thread::spawn(move || ask(address, &request("GET /")));
     let settings = Settings {
         format: Format::Plain,
+        access: None,
         output: Output::Stdout,
         filter: "off".parse().unwrap(),
     };
