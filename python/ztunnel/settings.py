@@ -8,8 +8,8 @@ of a node file stands in a dataclass here, once.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Self
 
 from ztunnel import spelling
 from ztunnel.document.checks import (
@@ -122,6 +122,15 @@ class AccessLog:
     format: str = "plain"
     path: Path | None = None
     """None is standard output."""
+    template: str | None = None
+    """`envoy`: access lines, and no others, as Envoy's under Istio."""
+
+    def in_template(self, template: str | None) -> Self:
+        """With another template, if one is given: who asks for one wants lines."""
+        if template is None:
+            return self
+        style = "plain" if self.format == "off" else self.format
+        return replace(self, template=template, format=style)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +214,7 @@ class NodeSettings:
             "accessLog": {
                 "format": self.access_log.format,
                 "path": str(self.access_log.path) if self.access_log.path else None,
+                "template": self.access_log.template,
             },
             "logLevel": self.log_level,
         }
@@ -272,7 +282,9 @@ def read_node(node: Node, report: Report, *, base: Path) -> NodeSettings | None:
         crl=base / crl if crl else None,
         mesh=base / mesh if mesh else None,
         access_log=AccessLog(
-            format=log.get("format", "plain"), path=base / log["path"] if log.get("path") else None
+            format=log.get("format", "plain"),
+            path=base / log["path"] if log.get("path") else None,
+            template=log.get("template"),
         ),
         pool=tuple(value.get("pool", {}).items()),
         deadlines=tuple(value.get("deadlines", {}).items()),
@@ -346,6 +358,9 @@ _count = integer(1, 2**31 - 1, "a whole number")
 # A deadline is never endless and never so short that no peer could meet it.
 _deadline = _duration(0.01, 3600.0)
 
+# Of access lines; rust/proxy/src/telemetry/access_log/ has one for each.
+TEMPLATES = ("envoy",)
+
 _DEADLINES = (
     "handshake",
     "preface",
@@ -408,7 +423,11 @@ _NODE = struct(
     Field("drain", _duration(0.0, 3600.0)),
     Field(
         "accessLog",
-        struct(Field("format", one_of("plain", "json", "off")), Field("path", _path)),
+        struct(
+            Field("format", one_of("plain", "json", "off")),
+            Field("path", _path),
+            Field("template", one_of(*TEMPLATES)),
+        ),
     ),
     Field("logLevel", one_of("trace", "debug", "info", "warn", "error")),
     # 256: no machine that we know has more cores than that to give to a proxy.

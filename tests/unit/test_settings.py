@@ -56,7 +56,7 @@ def test_the_least_that_a_node_must_be_told_has_defaults_for_the_rest() -> None:
         "authzInfoLogging": False,
         "operatorTunnels": False,
         "ipv6": True,
-        "accessLog": {"format": "plain", "path": None},
+        "accessLog": {"format": "plain", "path": None, "template": None},
         "logLevel": "info",
     }
 
@@ -80,7 +80,7 @@ localhostAppTunnel: false
 operatorTunnels: true
 ipv6: false
 ca: {directory: /ca, leafLifetime: 20s, trustDomain: a.b}
-accessLog: {format: json, path: logs/access}
+accessLog: {format: json, path: logs/access, template: envoy}
 listen: {outbound: "[::1]:15001", inbound: 127.0.0.1:0, inboundPlaintext: 127.0.0.1:15006, socks5: 127.0.0.1:1080, metrics: 127.0.0.1:15020, readiness: 127.0.0.1:15021, admin: 127.0.0.1:15000}
 forwards: [{listen: 127.0.0.1:8081, to: web:80}]
 pool: {maxStreams: 10, idle: 1m}
@@ -106,7 +106,11 @@ resolver: {config: resolv.conf, servers: ["127.0.0.1:5353"]}
     assert native["localhostAppTunnel"] is False
     assert native["operatorTunnels"] is True
     assert native["ipv6"] is False
-    assert native["accessLog"] == {"format": "json", "path": "/etc/mesh/logs/access"}
+    assert native["accessLog"] == {
+        "format": "json",
+        "path": "/etc/mesh/logs/access",
+        "template": "envoy",
+    }
     assert native["logLevel"] == "debug"
     assert native["listeners"]["outbound"] == "[::1]:15001"
     assert "admin" not in native["listeners"], "the control side's own"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ztunnel.cli.failure import or_failure
@@ -12,7 +13,7 @@ from ztunnel.cli.failure import or_failure
 if TYPE_CHECKING:
     import argparse
     import logging
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from ztunnel.environment.proxy import ProxySettings
 
@@ -40,12 +41,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "SIGTERM, SIGINT or `POST /quitquitquit` on 15000 drains and ends it; a SIGINT after that ends it at once.\n"
         "Further arguments are ignored."
     )
+    parser.add_argument(
+        "--log-template",
+        choices=("envoy",),  # `settings.TEMPLATES`, which takes its time to load
+        help="of the access log's lines: as Envoy's under Istio, each beginning with `[` (default: upstream's)",
+    )
     parser.add_argument("ignored", nargs="*", help="ignored, as upstream does")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the proxy; 1 if it cannot start."""
-    return or_failure(lambda: _serve(os.environ, arguments.argv), hint=_hint(os.environ))
+    return or_failure(lambda: _serve(os.environ, arguments), hint=_hint(os.environ))
 
 
 def _hint(environ: Mapping[str, str]) -> str:
@@ -55,7 +61,7 @@ def _hint(environ: Mapping[str, str]) -> str:
     return "" if is_meant(environ) else "; `ztunnel help` lists what else there is"
 
 
-def _serve(environ: Mapping[str, str], argv: Sequence[str]) -> int:
+def _serve(environ: Mapping[str, str], arguments: argparse.Namespace) -> int:
     import asyncio
     import logging
 
@@ -66,7 +72,7 @@ def _serve(environ: Mapping[str, str], argv: Sequence[str]) -> int:
     from ztunnel.environment.proxy import read_environment
     from ztunnel.telemetry.log import set_up
 
-    settings = read_environment(environ, look_around(), argv)
+    settings = read_environment(environ, look_around(), arguments.argv)
     # Standard output, as upstream: whoever collects its log finds all lines in one place.
     set_up(
         style="json" if settings.config.log_format == "json" else "plain",
@@ -80,8 +86,10 @@ def _serve(environ: Mapping[str, str], argv: Sequence[str]) -> int:
         forbid_dumps()
     except OSError as error:
         logging.getLogger("ztunnel").warning("cores and debuggers are not kept out: %s", error)
+    settings_of_node = settings.node_of(identity)
+    access_log = settings_of_node.access_log.in_template(arguments.log_template)
     node = Node(
-        settings.node_of(identity),
+        replace(settings_of_node, access_log=access_log),
         identity,
         mesh,
         real_parts(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("trace", "debug", "info", "warn", "error"),
         help="of the lines on standard error (default: `logLevel` in the file, else info)",
     )
+    parser.add_argument(
+        "--log-template",
+        choices=("envoy",),  # `settings.TEMPLATES`, which takes its time to load
+        help="of the access log's lines: as Envoy's under Istio, each beginning with `[` (default: `accessLog` in the file)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -60,5 +66,7 @@ def _serve(arguments: argparse.Namespace, child: Child) -> int:
 
     file = load_node_file(arguments.file)
     log.set_up(style=arguments.log_format, level=arguments.log_level or file.settings.log_level)
-    node = Node(file.settings, file.identity, file.mesh, real_parts(child), started=STARTED)
+    access_log = file.settings.access_log.in_template(arguments.log_template)
+    settings = replace(file.settings, access_log=access_log)
+    node = Node(settings, file.identity, file.mesh, real_parts(child), started=STARTED)
     return asyncio.run(node.run())

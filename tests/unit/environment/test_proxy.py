@@ -79,7 +79,7 @@ def test_the_least_that_a_proxy_must_be_told_has_upstreams_defaults_for_the_rest
         },
         "packetMark": None,
         "originalSource": None,
-        "accessLog": {"format": "plain", "path": None},
+        "accessLog": {"format": "plain", "path": None, "template": None},
         "logLevel": "info",
         "workers": 2,
         "splice": True,
