@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, TextIO
 
 from ztunnel.fields import FIELDS, SEVERAL_LINES, SPANS, Bare
 from ztunnel.telemetry.filter import Filter
+from ztunnel.telemetry.limit import Limited, limit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -37,6 +38,7 @@ def set_up(
     wanted = Filter.startup(level)
     logger.handlers[:] = [handler]
     logger.propagate = False
+    limit(handler)
     use(wanted)
     # A log that cannot be written (closed pipe) must not print a traceback for every line.
     logging.raiseExceptions = False
@@ -46,7 +48,9 @@ def use(wanted: Filter) -> None:
     """Exchanges the filter of the running log. The data plane has its own, which is told the same."""
     logger = logging.getLogger("ztunnel")
     for handler in logger.handlers:
-        handler.filters[:] = [Wanted(wanted)]
+        # What is not wanted is not counted either.
+        limited = [each for each in handler.filters if isinstance(each, Limited)]
+        handler.filters[:] = [Wanted(wanted), *limited]
     # What no target asks for is turned away before a record is made.
     logger.setLevel(wanted.lowest)
 
@@ -86,7 +90,11 @@ class PlainFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """`{"level": …, "time": …, "scope": …, "message": …, fields…, spans…}`."""
+    """`{"level": …, "time": …, "scope": …, "message": …, fields…, spans…}`.
+
+    Upstream's keys and no others: `istioctl bug-report` would want the message as `msg` (spec/istio.md A2.6), everybody
+    else's parser knows these.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, whatever the values hold."""
