@@ -108,8 +108,9 @@ impl Error {
         let flags = match (self.stage, self.side) {
             (Stage::Negotiation, _) => "DPE",
             (Stage::Lookup, _) => "NR",
-            // It has none for a policy of its own; this one says that somebody did not authorize it.
-            (Stage::Policy, _) => "UAEX",
+            // It has none for a policy of its own, nor for a certificate that counts no more; this one says that somebody
+            // did not authorize it.
+            (Stage::Policy | Stage::Revocation, _) => "UAEX",
             (
                 Stage::Identity
                 | Stage::TlsConfig
@@ -126,7 +127,7 @@ impl Error {
         };
         Ending {
             flags,
-            established: matches!(self.stage, Stage::Relay | Stage::Drain)
+            established: matches!(self.stage, Stage::Relay | Stage::Drain | Stage::Revocation)
                 || self.reason == POLICY_CHANGE,
         }
     }
