@@ -144,9 +144,9 @@ fn usage(what: &str) -> io::Error {
 struct Options(HashMap<String, String>);
 
 impl Options {
-    const KNOWN: [&str; 12] = [
+    const KNOWN: [&str; 13] = [
         "listen", "to", "mark", "seconds", "size", "streams", "dir", "conns", "parallel", "count",
-        "spread", "hold",
+        "spread", "hold", "every",
     ];
 
     fn parse(words: &[String]) -> io::Result<Self> {
