@@ -73,8 +73,6 @@ pub struct Profile {
     pub application_tunnel: Option<ApplicationTunnel>,
     /// Ends tunnels itself; no effect on routing (spec/dataplane.md §2.2).
     pub native_tunnel: bool,
-    /// The owning controller's name.
-    pub workload_name: Arc<str>,
     /// The owning controller's kind, lower case.
     pub workload_type: Arc<str>,
     /// Label for metrics.
@@ -97,6 +95,9 @@ pub struct Profile {
     name_at: Option<NonZeroU16>,
     /// Of a workload whose uid does not end in its name.
     own_name: Option<Arc<str>>,
+    /// The owning controller's name, of a workload whose own name is another one. istiod gives pods as their own
+    /// controllers (spec/istio.md A3.7), which must not make a profile of each.
+    controller: Option<Arc<str>>,
 }
 
 /// A workload as it is described: every field in one place. This is what is made by hand; a [`Workload`] is made from it.
@@ -141,6 +142,12 @@ impl Workload {
             Some(at) => &self.uid[usize::from(at.get()) - 1..],
             None => self.profile.own_name.as_deref().unwrap_or_default(),
         }
+    }
+
+    /// The owning controller's name.
+    #[must_use]
+    pub fn workload_name(&self) -> &str {
+        self.controller.as_deref().unwrap_or_else(|| self.name())
     }
 
     /// Whom a certificate of this workload names.
@@ -194,7 +201,7 @@ impl Serialize for Workload {
             network_gateway: self.network_gateway.as_ref(),
             application_tunnel: self.application_tunnel.as_ref(),
             native_tunnel: self.native_tunnel,
-            workload_name: &self.workload_name,
+            workload_name: self.workload_name(),
             workload_type: &self.workload_type,
             canonical_name: &self.canonical_name,
             canonical_revision: &self.canonical_revision,

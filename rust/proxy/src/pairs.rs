@@ -367,7 +367,7 @@ fn far_party(baggage: &Baggage) -> Party<'_> {
 /// A workload as labels have it.
 pub(crate) fn labels_of<'a>(workload: &'a Workload, principal: &'a str) -> SideLabels<'a> {
     SideLabels {
-        workload: &workload.workload_name,
+        workload: workload.workload_name(),
         canonical_service: &workload.canonical_name,
         canonical_revision: &workload.canonical_revision,
         namespace: &workload.namespace,
@@ -402,7 +402,7 @@ fn baggage_of(workload: &Workload) -> Baggage {
         cluster: value(&workload.cluster),
         namespace: value(&workload.namespace),
         workload_type: workload.workload_type.parse().ok(),
-        workload: value(&workload.workload_name),
+        workload: value(workload.workload_name()),
         canonical_service: value(&workload.canonical_name),
         canonical_revision: value(&workload.canonical_revision),
         region: value(&workload.site.locality.region),

@@ -101,7 +101,6 @@ impl Interner {
             network_gateway: parts.network_gateway.clone(),
             application_tunnel: parts.application_tunnel,
             native_tunnel: parts.native_tunnel,
-            workload_name: self.text(parts.workload_name),
             workload_type: self.text(parts.workload_type),
             canonical_name: self.text(parts.canonical_name),
             canonical_revision: self.text(parts.canonical_revision),
@@ -115,6 +114,7 @@ impl Interner {
             status: parts.status,
             name_at,
             own_name: own_name.map(Into::into),
+            controller: parts.controller().map(|name| self.text(name)),
         }
     }
 

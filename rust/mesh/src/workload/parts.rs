@@ -67,6 +67,11 @@ impl WorkloadParts<'_> {
         (at, at.is_none().then_some(self.name))
     }
 
+    /// The controller's name, if it is another one than the workload's.
+    pub(super) fn controller(&self) -> Option<&str> {
+        (self.workload_name != self.name).then_some(self.workload_name)
+    }
+
     /// A hash of what makes the profile, but for the name.
     pub(super) fn hash_profile(&self, state: &mut impl Hasher) {
         for text in [
@@ -74,7 +79,6 @@ impl WorkloadParts<'_> {
             self.trust_domain.as_str(),
             self.service_account,
             self.network,
-            self.workload_name,
             self.workload_type,
             self.canonical_name,
             self.canonical_revision,
@@ -83,6 +87,7 @@ impl WorkloadParts<'_> {
         ] {
             text.hash(state);
         }
+        self.controller().hash(state);
         (self.protocol, self.network_mode, self.native_tunnel).hash(state);
         (&self.waypoint, &self.network_gateway).hash(state);
         (self.application_tunnel, &self.authorization_policies).hash(state);
@@ -107,7 +112,6 @@ impl WorkloadParts<'_> {
             network_gateway,
             application_tunnel,
             native_tunnel,
-            workload_name,
             workload_type,
             canonical_name,
             canonical_revision,
@@ -119,6 +123,7 @@ impl WorkloadParts<'_> {
             status,
             name_at,
             own_name,
+            controller,
         } = profile;
         let policies = authorization_policies.iter().map(|key| &**key);
         **namespace == *self.namespace
@@ -131,7 +136,7 @@ impl WorkloadParts<'_> {
             && *network_gateway == self.network_gateway
             && *application_tunnel == self.application_tunnel
             && *native_tunnel == self.native_tunnel
-            && **workload_name == *self.workload_name
+            && controller.as_deref() == self.controller()
             && **workload_type == *self.workload_type
             && **canonical_name == *self.canonical_name
             && **canonical_revision == *self.canonical_revision

@@ -77,6 +77,31 @@ fn what_pods_have_in_common_is_there_once() {
 }
 
 #[test]
+fn pods_that_are_their_own_controllers_have_as_much_in_common() {
+    let mut interner = Interner::default();
+    let mut pod = |name: &str, controller: &str| {
+        let uid = format!("Kubernetes//Pod/ns/{name}");
+        let spec = WorkloadSpec {
+            workload_name: controller.into(),
+            ..spec(&uid, name)
+        };
+        let workload = interner.workload((&spec).into());
+        assert_eq!(workload.workload_name(), controller);
+        let spelled = serde_json::to_value(&workload).unwrap();
+        let shown = spelled
+            .get("workloadName")
+            .map_or("", |n| n.as_str().unwrap());
+        assert_eq!(shown, controller);
+        workload
+    };
+    let [a, b] = ["a", "b"].map(|name| pod(name, name));
+    assert!(Arc::ptr_eq(&a.profile, &b.profile));
+    for controller in ["a", "app", ""] {
+        assert!(!Arc::ptr_eq(&b.profile, &pod("b", controller).profile));
+    }
+}
+
+#[test]
 fn what_no_workload_has_any_more_is_given_back() {
     let mut interner = Interner::default();
     let kept = interner.workload((&spec("kept", "kept")).into());
