@@ -69,12 +69,18 @@ def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def _varint(value: int) -> bytes:
+    if value <= 0x7F:
+        # Nearly all of them are: keys, and lengths of names. A first request has four for each name that is held.
+        return _ONE_BYTE[value]
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
         value >>= 7
     out.append(value)
     return bytes(out)
+
+
+_ONE_BYTE = [bytes((value,)) for value in range(0x80)]
 
 
 def _read_varint(message: bytes, at: int) -> tuple[int, int]:
