@@ -96,7 +96,8 @@ class Learning(RuleBasedStateMachine):
     @precondition(lambda self: not self.connected)
     @rule()
     def connect(self) -> None:
-        requests = [effect.request for effect in self.subscription.connected(0.0)]
+        made = [first.perform() for first in self.subscription.connected()]
+        requests = [self.subscription.begun(begun, 0.0).request for begun in made]
         self.subscription.introduced()
         self.connected, self.with_versions = True, False
         self.whole.clear()

@@ -56,7 +56,8 @@ class Replay:
 
     def connect(self) -> None:
         self.subscription.disconnected()
-        self.do(self.subscription.connected(self.now))
+        for first in self.subscription.connected():
+            self.do([self.subscription.begun(first.perform(), self.now)])
         self.subscription.introduced()
 
     def hear(self, message: bytes, reject: list[FakeRejection] | None = None) -> None:

@@ -94,7 +94,8 @@ def connected() -> Step:
     """A stream begins, and its first requests are sent."""
 
     def step(story: Story) -> Sequence[Effect]:
-        requests = story.subscription.connected(story.now)
+        firsts = [first.perform() for first in story.subscription.connected()]
+        requests = [story.subscription.begun(begun, story.now) for begun in firsts]
         story.subscription.introduced()
         return requests
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ztunnel.clock import Clock
     from ztunnel.dataplane.handle import DataPlane, Rejection
     from ztunnel.settings import XdsSettings
-    from ztunnel.xds.delta import Effect
+    from ztunnel.xds.delta import Begun, Effect, First
 
 log = logging.getLogger(__name__)
 
@@ -155,10 +155,15 @@ class AdsClient:
 
     async def _introduce(self, attempt: _Attempt) -> None:
         """The stream's first requests."""
-        for effect in self._subscription.connected(self._now()):
-            request = effect.request
-            large = len(request.initial_versions) > INLINE_NAMES
-            message = await self._aside(large, request.encode)
+        for first in self._subscription.connected():
+
+            def make(first: First = first) -> tuple[Begun, bytes]:
+                begun = first.perform()
+                return begun, begun.request.encode()
+
+            large = len(first.ledger) > INLINE_NAMES
+            begun, message = await self._aside(large, make)
+            self._subscription.begun(begun, self._now())
             attempt.largest = max(attempt.largest, len(message))
             await attempt.stream.send(message)
         self._subscription.introduced()

@@ -3,13 +3,14 @@
 Never opens a socket and never looks at a clock; `client.py` does both for it. Decides *what* is asked, applied and
 acknowledged; which bytes a resource has is the data plane's to read, and which names it holds the ledgers'.
 
-    connected ──▶ Send (first requests)
+    connected ──▶ First ──(made)──▶ begun ──▶ Send
     receive ──▶ Apply ──(the data plane)──▶ applied ──▶ Absent · Opened · Send (ACK or NACK)
     want ──▶ Absent, or nothing yet        next ──▶ Send (questions) · Absent
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -37,6 +38,42 @@ class Send:
     """Effect: send this request."""
 
     request: DeltaRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A stream's first request of a type."""
+
+    request: DeltaRequest
+    whole: bool
+    """Its versions were left out, so that the answer is complete."""
+    waiting: Sequence[str]
+    """What it asks for beside what is held."""
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """Effect: make a stream's first request of a type with `perform`, and hand it to `begun`."""
+
+    bare: DeltaRequest
+    ledger: Ledger
+    waiting: Sequence[str]
+    limit: int
+    """Bytes that the server takes."""
+
+    def perform(self) -> Begun:
+        """With the versions of all that is held, or without any. May take a while, and may run in a thread of its own."""
+        # Nobody has sent these, so that they have no version (§4.5).
+        unknown = [(name, "") for name in self.waiting]
+        beside = dataclasses.replace(self.bare, initial_versions=unknown)
+        left = self.limit - len(beside.encode())
+        held = self.ledger.versions(left) if left >= 0 else None
+        if held is None:
+            return Begun(self.bare, True, self.waiting)
+        known = {name for name, _ in held} if unknown else ()
+        versions = held + [each for each in unknown if each[0] not in known]
+        request = dataclasses.replace(self.bare, initial_versions=versions)
+        return Begun(request, False, self.waiting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +132,22 @@ class DeltaSubscription:
         self._max_request = MAX_REQUEST
         self._in_flight: DeltaResponse | None = None
 
-    def connected(self, now: float) -> list[Send]:
-        """A stream begins: what it is to be asked for first. `introduced` says that this was sent."""
+    def connected(self) -> list[First]:
+        """A stream begins. Hand each of these to `begun` when it is made, and say `introduced` when all are sent."""
         self._in_flight = None
         self._whole.clear()
         self._with_versions = False
-        requests = [self._first_request(kind, now) for kind in TYPES]
-        return [Send(request) for request in requests]
+        return [self._first(kind) for kind in TYPES]
+
+    def begun(self, begun: Begun, now: float) -> Send:
+        """A first request was made: what is to be expected of its answer."""
+        kind = begun.request.type_url
+        if begun.whole:
+            self._whole.add(kind)
+        self._with_versions |= bool(begun.request.initial_versions)
+        if self._is_on_demand(kind):
+            self._demands.begin(() if begun.whole else begun.waiting, now)
+        return Send(begun.request)
 
     def introduced(self) -> None:
         """The first requests were sent."""
@@ -170,37 +216,15 @@ class DeltaSubscription:
         """When `next` has something to give; None if never."""
         return self._demands.wake_at()
 
-    def _first_request(self, kind: str, now: float) -> DeltaRequest:
-        names = [EVERYTHING] if self._is_on_demand(kind) else []
-        bare = DeltaRequest(type_url=kind, node=self._node, subscribe=names, unsubscribe=names)
-        left = self._max_request - len(bare.encode())
-        waiting = list(self._demands.waiting) if names else []
-        versions = self._versions(kind, waiting, left)
-        if names:
-            self._demands.begin(waiting if versions is not None else (), now)
-        if versions is None:
-            self._whole.add(kind)
-            return bare
-        self._with_versions |= bool(versions)
-        return DeltaRequest(
-            type_url=kind,
-            node=self._node,
-            subscribe=names,
-            unsubscribe=names,
-            initial_versions=versions,
+    def _first(self, kind: str) -> First:
+        on_demand = self._is_on_demand(kind)
+        names = [EVERYTHING] if on_demand else []
+        return First(
+            DeltaRequest(type_url=kind, node=self._node, subscribe=names, unsubscribe=names),
+            self._ledgers[kind],
+            tuple(self._demands.waiting) if on_demand else (),
+            self._max_request,
         )
-
-    def _versions(
-        self, kind: str, waiting: Sequence[str], limit: int
-    ) -> list[tuple[str, str]] | None:
-        """What is held, and what is waited for with no version; None if a request could not carry it."""
-        unknown = [(name, "") for name in waiting]
-        size = len(DeltaRequest(type_url="", initial_versions=unknown).encode())
-        held = self._ledgers[kind].versions(max(0, limit - size))
-        if held is None or size > limit:
-            return None
-        known = {name for name, _ in held} if unknown else ()
-        return held + [each for each in unknown if each[0] not in known]
 
     def _answered(self, response: DeltaResponse, rejected: set[str], now: float) -> list[Absent]:
         """Ends the waiting for all that the response names; says of what is not there that it is not."""

@@ -79,7 +79,9 @@ class Demands:
         for each in self._waiting.values():
             each.new, each.repeat_at = True, None
         for name in asked:
-            self._ask(name, now)
+            # Given up while the request was made: nobody waits any more.
+            if name in self._waiting:
+                self._ask(name, now)
 
     def connected(self) -> None:
         """The first requests are on their way, so that questions may follow."""

@@ -20,6 +20,7 @@ from ztunnel.settings import XdsNode, XdsSettings
 from ztunnel.testing import FakeDataPlane, FakeRejection, ManualClock
 from ztunnel.xds import client as module
 from ztunnel.xds.client import AdsClient
+from ztunnel.xds.delta import Begun, First
 from ztunnel.xds.demand import PATIENCE
 
 if TYPE_CHECKING:
@@ -176,6 +177,30 @@ async def test_a_large_answer_is_read_and_applied_beside_the_event_loop(
         stream.answer(ADDRESS, [named(f"n{i}") for i in range(100)], nonce="2")
         await one.server.until(lambda: stream.nonces() == ["1", "2"], "ACKs")
     assert threads == ["MainThread", "MainThread", "xds", "xds"]
+
+
+async def test_a_first_request_of_many_names_is_made_beside_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "INLINE_NAMES", 1)
+    threads: list[str] = []
+    perform = First.perform
+
+    def watch(self: First) -> Begun:
+        threads.append(threading.current_thread().name)
+        return perform(self)
+
+    monkeypatch.setattr(First, "perform", watch)
+    async with running() as one:
+        stream = await one.server.stream(1)
+        stream.answer(ADDRESS, [named("a", "1"), named("b", "2")], nonce="1")
+        await one.server.until(lambda: stream.nonces() == ["1"], "an ACK")
+        stream.end(StreamLost("reset"))
+        await one.server.until(lambda: stream.closed, "the end")
+        await one.clock.advance(0.011)
+        again = await one.server.stream(2)
+        assert again.said[0].initial_versions == (("a", "1"), ("b", "2"))
+    assert threads == ["MainThread", "MainThread", "xds", "MainThread"]
 
 
 async def test_a_wait_ends_in_time_without_a_stream_too() -> None:
