@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +108,9 @@ def untrusted(error: ssl.SSLCertVerificationError) -> str:
 def reason_of(error: Exception) -> str:
     """What went wrong, in the system's or the library's words."""
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+        # asyncio's words for a refused connection name the address once more and not the reason.
+        of_asyncio = error.strerror.startswith("Connect call failed") and error.errno
+        return os.strerror(of_asyncio) if of_asyncio else error.strerror
     return str(error) or type(error).__name__
 
 
