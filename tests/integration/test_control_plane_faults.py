@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from grpclib import Status
 
 from tests.support import dedicated
 from tests.support.control_plane import Proxy, Town
 from tests.support.nodes import DEADLINE, START_DEADLINE, eventually
 from tests.support.traffic import Traffic
 from ztunnel.testing import BackgroundIstiod, ChildIstiod
-from ztunnel.testing.istiod import ADDRESS, FakeIstiod, answers, faults, mesh
+from ztunnel.testing.istiod import ADDRESS, FakeIstiod, Verdict, answers, faults, mesh
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -250,6 +251,59 @@ def test_half_an_answer_changes_nothing(
         control_plane.attempted(opened + 4, START_DEADLINE)
         for each in pods.values():
             eventually(lambda each=each: whole(each), "the whole answer at last", START_DEADLINE)  # type: ignore[misc]
+        traffic.goes_on(2)
+    assert traffic.failures == []
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (Status.RESOURCE_EXHAUSTED, faults.RATE_LIMITED),
+        (Status.INVALID_ARGUMENT, "missing node information"),
+        (Status.UNAUTHENTICATED, "authentication failure"),
+        (Status.UNAVAILABLE, "transport is closing"),
+        (Status.OK, ""),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_a_stream_that_is_turned_away_once_is_there_at_the_second_try(
+    town: Town, control_plane: BackgroundIstiod, status: Status, text: str
+) -> None:
+    with both(town, control_plane) as pods, load(town, pods["client"]) as traffic:
+        for _ in pods:
+            control_plane.next_stream(faults.Close(status, text), at=0)
+        opened = control_plane.call(lambda server: server.observed.opened)
+        control_plane.reset_streams()
+        control_plane.attempted(opened + 4)
+        control_plane.synced(2)
+        assert control_plane.call(lambda server: server.observed.opened) == opened + 4
+        traffic.goes_on(2)
+        assert all(map(is_ready, pods.values()))
+    assert traffic.failures == []
+
+
+def test_a_resume_that_is_too_large_is_asked_for_whole_and_what_is_gone_goes(
+    town: Town, control_plane: BackgroundIstiod
+) -> None:
+    """istiod takes 4 MiB, some 40,000 names; here it takes as much as a few have (reliability U11)."""
+    with both(town, control_plane) as pods, load(town, pods["client"]) as traffic:
+        control_plane.put(*NEW)
+        control_plane.answered()
+        control_plane.call(lambda server: setattr(server, "max_request", 2000))
+        control_plane.stop()
+        control_plane.remove(*NEW[:20])
+        opened = control_plane.call(lambda server: server.observed.opened)
+        control_plane.start()
+        streams = control_plane.synced(2)
+        assert control_plane.call(lambda server: server.observed.opened) == opened + 4
+        for stream in streams:
+            assert [r.initial_versions for r in stream.asked(ADDRESS, Verdict.FIRST)] == [()]
+            # It came whole, once, and nobody had to say what is gone.
+            (told, *_) = stream.told(ADDRESS)
+            assert (len(told.versions), told.removed) == (len(NEW) - 20 + len(pods), ())
+        kept = NEW_NAMES - {f"new-{number}" for number in range(20)}
+        for each in pods.values():
+            assert each.names() & NEW_NAMES == kept
         traffic.goes_on(2)
     assert traffic.failures == []
 

@@ -31,7 +31,7 @@ from ztunnel.testing.istiod.observed import DEADLINE, NotSeenError, Observed, St
 from ztunnel.testing.istiod.port import Port, Service, show_chain
 from ztunnel.testing.istiod.recording import Ended, Line, Player
 from ztunnel.testing.istiod.resources import ADDRESS, AUTHORIZATION, TYPES
-from ztunnel.testing.istiod.stream import Live, how_it_ended
+from ztunnel.testing.istiod.stream import MAX_REQUEST, Live, how_it_ended
 from ztunnel.wire.citadel import CREATE_CERTIFICATE, CertificateRequest, CertificateResponse
 from ztunnel.wire.discovery import DELTA_RESOURCES
 from ztunnel.wire.protobuf import NotProtobuf
@@ -80,6 +80,8 @@ class FakeIstiod:
         """How many streams it takes; None: as many as come."""
         self.delay = 0.0
         """Seconds that every answer of the CA takes, and every first look at a stream."""
+        self.max_request = MAX_REQUEST
+        """Bytes of the largest request that it takes."""
         self._names = (*names, host)
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._live: dict[int, tuple[Live, AdsStream | None]] = {}
@@ -272,7 +274,14 @@ class FakeIstiod:
 
     async def _converse(self, wire: Wire[bytes, bytes], seen: Stream) -> None:
         script = self._scripts.popleft() if self._scripts else {}
-        live = Live(wire, seen, self.observed, script=script, thawed=self.port.thawed)
+        live = Live(
+            wire,
+            seen,
+            self.observed,
+            script=script,
+            thawed=self.port.thawed,
+            max_request=self.max_request,
+        )
         if self._players:
             player = self._players.popleft()
             self._live[seen.number] = live, None

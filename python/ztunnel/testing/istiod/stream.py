@@ -56,6 +56,7 @@ class Live:
         *,
         script: Mapping[int, Fault],
         thawed: asyncio.Event,
+        max_request: int = MAX_REQUEST,
     ) -> None:
         """`script` says what happens to the n-th response, from 1 on; 0 is before anything is read."""
         self.seen = seen
@@ -63,6 +64,7 @@ class Live:
         self._observed = observed
         self._script = script
         self._thawed = thawed
+        self._max_request = max_request
         self._out: asyncio.Queue[Out] = asyncio.Queue(MAX_WAITING)
         self._overtaken = asyncio.Event()
         self._sent = 0
@@ -106,8 +108,8 @@ class Live:
         if isinstance(fault := self._script.get(0), Close):
             raise GRPCError(fault.status, fault.message)
         while (raw := await self._wire.recv_message()) is not None:
-            if len(raw) > MAX_REQUEST:
-                message = TOO_LARGE.format(len(raw), MAX_REQUEST)
+            if len(raw) > self._max_request:
+                message = TOO_LARGE.format(len(raw), self._max_request)
                 raise GRPCError(Status.RESOURCE_EXHAUSTED, message)
             try:
                 request = DeltaRequest.decode(raw)
