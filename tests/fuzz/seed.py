@@ -12,6 +12,7 @@ from pathlib import Path
 from seeds import (
     connect_headers,
     decode,
+    delta_response,
     frame,
     hpack,
     local_decode,
@@ -31,6 +32,7 @@ def main() -> None:
     targets = {
         "connect_headers": connect_headers.connect_headers,
         "decode": decode.decode,
+        "delta_response": delta_response.delta_response,
         "frame": frame.frame,
         "hpack": hpack.hpack,
         "local_decode": local_decode.local_decode,
