@@ -5,20 +5,16 @@
 )]
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mesh::decode::{Resource, TYPE_AUTHORIZATION, TYPE_SERVICE, TYPE_WORKLOAD};
-use mesh::identity::Identity;
+use mesh::decode::{TYPE_AUTHORIZATION, TYPE_SERVICE, TYPE_WORKLOAD};
 use proxy::DataPlane;
-use proxy::settings::Settings;
-use proxy::tls::{PrivateKey, WorkloadCertificate};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    SanType,
-};
 use serde_json::{Value, json};
+use support::{authority, echo, node, resource};
+
+mod support;
 
 /// For everything that should happen at once.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -116,11 +112,17 @@ impl Nodes {
     fn start() -> Self {
         let application = echo();
         let authority = authority();
-        let server = node(&authority, "web", &json!({"inbound": "127.0.0.2:0"}), 15008);
+        let server = node(
+            &authority,
+            "web",
+            &json!({"inbound": "127.0.0.2:0"}),
+            15008,
+            &json!({}),
+        );
         let inbound = server.start().unwrap()["inbound"];
         let listeners = json!({"forwards": [
             {"listen": "127.0.0.1:0", "target": format!("{HOST}:80")}]});
-        let client = node(&authority, "client", &listeners, inbound.port());
+        let client = node(&authority, "client", &listeners, inbound.port(), &json!({}));
         let way_in = client.start().unwrap()["forwards[0]"];
         for node in [&client, &server] {
             apply(node, application.port());
@@ -145,38 +147,6 @@ impl Nodes {
     }
 }
 
-fn echo() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.2:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            thread::spawn(move || {
-                let mut back = stream.try_clone().unwrap();
-                // However it ends.
-                let _ = std::io::copy(&mut stream, &mut back);
-            });
-        }
-    });
-    address
-}
-
-fn node(
-    authority: &CertifiedIssuer<'static, KeyPair>,
-    name: &str,
-    listeners: &Value,
-    hbone_port: u16,
-) -> DataPlane {
-    let settings = json!({
-        "workers": 2, "hbonePort": hbone_port, "listeners": listeners, "logLevel": "error",
-        "workload": {"name": name, "namespace": "default", "serviceAccount": name},
-        "accessLog": {"format": "off"}, "originalSource": false,
-    });
-    let node = DataPlane::new(Settings::parse(settings.to_string().as_bytes()).unwrap()).unwrap();
-    node.install(certificate(authority, name));
-    node
-}
-
 fn apply(node: &DataPlane, port: u16) {
     let pod = |name: &str, address: &str, services: Value| {
         json!({"uid": name, "name": name, "namespace": "default", "serviceAccount": name,
@@ -195,35 +165,4 @@ fn apply(node: &DataPlane, port: u16) {
         resource(TYPE_SERVICE, &key, &service),
     ];
     assert_eq!(node.apply(&resources, &[]), []);
-}
-
-fn resource<'a>(type_url: &'a str, name: &'a str, value: &'a str) -> Resource<'a> {
-    Resource {
-        type_url,
-        name,
-        value: value.as_bytes(),
-    }
-}
-
-fn authority() -> CertifiedIssuer<'static, KeyPair> {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
-}
-
-fn certificate(
-    authority: &CertifiedIssuer<'static, KeyPair>,
-    account: &str,
-) -> WorkloadCertificate {
-    let identity = Identity::new("cluster.local", "default", account).unwrap();
-    let name = identity.to_string();
-    let mut params = CertificateParams::default();
-    params.subject_alt_names = vec![SanType::URI(name.as_str().try_into().unwrap())];
-    params.extended_key_usages = vec![
-        ExtendedKeyUsagePurpose::ServerAuth,
-        ExtendedKeyUsagePurpose::ClientAuth,
-    ];
-    let key = PrivateKey::generate().unwrap();
-    let chain = params.signed_by(&key, authority).unwrap().pem();
-    WorkloadCertificate::new(identity, &key, chain.as_bytes(), authority.pem().as_bytes()).unwrap()
 }

@@ -7,16 +7,19 @@
 )]
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mesh::decode::{Resource, TYPE_ISTIO_ADDRESS, TYPE_SERVICE, TYPE_WORKLOAD};
+use mesh::decode::{TYPE_ISTIO_ADDRESS, TYPE_SERVICE, TYPE_WORKLOAD};
 use mesh::delta::Response;
 use proxy::DataPlane;
 use proxy::control::Event;
 use proxy::settings::Settings;
 use serde_json::{Value, json};
+use support::{authority, echo, node, resource};
+
+mod support;
 
 /// For everything that should happen at once.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -138,8 +141,44 @@ fn one_of_ten_thousand_in_an_answer_is_found_however_they_meet() {
 }
 
 #[test]
+fn a_request_waits_to_learn_that_we_are_its_waypoint_and_not_to_learn_who_asks() {
+    let (authority, echo) = (authority(), echo());
+    let more = json!({"onDemand": true, "deadlines": {"demand": NEVER}});
+    let inbound = json!({"inbound": "127.0.0.2:0"});
+    let waypoint = node(&authority, "web", &inbound, 15008, &more);
+    let inbound = waypoint.start().unwrap()["inbound"].port();
+    let target = format!("{VIP}:{}", echo.port());
+    let forwards = json!({"forwards": [{"listen": "127.0.0.1:0", "target": target}]});
+    let client = node(&authority, "client", &forwards, inbound, &json!({}));
+    let way_in = client.start().unwrap()["forwards[0]"];
+    let pod = |name: &str, address: &str| {
+        json!({"uid": name, "name": name, "namespace": "default", "serviceAccount": name,
+            "workloadIps": [address], "protocol": "HBONE", "services": {}})
+        .to_string()
+    };
+    let (ours, theirs) = (pod("client", "127.0.0.1"), pod("web", "127.0.0.2"));
+    let gateway = json!({"destination": "/127.0.0.2", "hboneMtlsPort": inbound});
+    let service = service("web", VIP, echo.port(), &json!({"waypoint": gateway})).to_string();
+    let service = resource(TYPE_SERVICE, "ns/web.ns", &service);
+    let theirs = resource(TYPE_WORKLOAD, "web", &theirs);
+    let ours = resource(TYPE_WORKLOAD, "client", &ours);
+    assert_eq!(client.apply(&[ours, theirs, service], &[]), []);
+    assert_eq!(waypoint.apply(&[theirs], &[]), []);
+    for node in [&client, &waypoint] {
+        node.mark_synced();
+    }
+    let connection = TcpStream::connect_timeout(&way_in, PATIENCE).unwrap();
+    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(wanted(&waypoint, 1), [format!("/{VIP}")]);
+    assert_eq!(waypoint.apply(&[service], &[]), []);
+    echoed(connection);
+    // Who asked is known to nobody still, and nobody has answered.
+    assert_eq!(wanted(&waypoint, 1), ["/127.0.0.1"]);
+}
+
+#[test]
 fn nothing_is_asked_for_where_all_of_the_mesh_is_pushed() {
-    let node = Node::start_with("127.0.0.3:0", |settings| {
+    let node = Node::start_with("127.0.0.2:0", |settings| {
         settings["onDemand"] = json!(false)
     });
     echoed(node.connect());
@@ -162,7 +201,7 @@ impl Node {
 
     /// The way leads to the echo itself, of which nothing is known.
     fn start_before_echo(patience: f64) -> Self {
-        Self::start("127.0.0.3:0", patience)
+        Self::start("127.0.0.2:0", patience)
     }
 
     /// `target` with port 0: the echo.
@@ -205,21 +244,8 @@ impl Node {
         stream
     }
 
-    /// The next wishes, so many.
     fn wanted(&self, count: usize) -> Vec<String> {
-        let deadline = Instant::now() + PATIENCE;
-        let mut wanted = Vec::new();
-        while wanted.len() < count {
-            assert!(Instant::now() < deadline, "only {wanted:?} is wanted");
-            for event in self.plane.take_events() {
-                let Event::ResourceWanted(name) = event else {
-                    panic!("another event: {event:?}");
-                };
-                wanted.push(name);
-            }
-            thread::yield_now();
-        }
-        wanted
+        wanted(&self.plane, count)
     }
 
     /// A service at `vip` whose endpoint is the echo.
@@ -232,6 +258,22 @@ impl Node {
         ];
         assert_eq!(self.plane.apply(&resources, &[]), []);
     }
+}
+
+/// The next wishes, so many.
+fn wanted(plane: &DataPlane, count: usize) -> Vec<String> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut wanted = Vec::new();
+    while wanted.len() < count {
+        assert!(Instant::now() < deadline, "only {wanted:?} is wanted");
+        for event in plane.take_events() {
+            if let Event::ResourceWanted(name) = event {
+                wanted.push(name);
+            }
+        }
+        thread::yield_now();
+    }
+    wanted
 }
 
 fn service(name: &str, vip: &str, port: u16, more: &Value) -> Value {
@@ -247,15 +289,6 @@ fn endpoint(echo: SocketAddr, service: &str) -> Value {
         "services": {format!("ns/{service}.ns"): {"80": echo.port()}}})
 }
 
-fn resource<'a>(type_url: &'a str, name: &'a str, value: &'a str) -> Resource<'a> {
-    let value = value.as_bytes();
-    Resource {
-        type_url,
-        name,
-        value,
-    }
-}
-
 /// A protobuf field with a length.
 fn field(number: u8, value: &[u8]) -> Vec<u8> {
     let mut field = vec![number << 3 | 2, u8::try_from(value.len()).unwrap()];
@@ -268,20 +301,4 @@ fn field(number: u8, value: &[u8]) -> Vec<u8> {
 fn echoed(mut stream: TcpStream) {
     stream.write_all(b"?").unwrap();
     stream.read_exact(&mut [0]).unwrap();
-}
-
-fn echo() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.3:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            thread::spawn(move || {
-                let mut back = stream.try_clone().unwrap();
-                // However it ends.
-                let _ = std::io::copy(&mut stream, &mut back);
-            });
-        }
-    });
-    address
 }
