@@ -1,6 +1,6 @@
 """Writes the seed corpus: for each target the inputs its parser was made for, and those it was hardened against.
 
-Needs the PyPI packages `h2`, `hpack` and `hyperframe`. Run it after a change here; the files are committed, so that
+Needs the PyPI packages `cryptography`, `h2`, `hpack` and `hyperframe`. Run it after a change here; the files are committed, so that
 fuzzing needs no Python. A file's name says what is in it; the hostile ones are the lines of spec/reliability.md §6.
 """
 
@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 from seeds import (
+    certificates,
     connect_headers,
     decode,
     delta_response,
@@ -30,7 +31,9 @@ LARGEST = 4096
 def main() -> None:
     """Replace the whole corpus."""
     targets = {
+        "cert_chain": certificates.cert_chain,
         "connect_headers": connect_headers.connect_headers,
+        "crl": certificates.crl,
         "decode": decode.decode,
         "delta_response": delta_response.delta_response,
         "frame": frame.frame,
