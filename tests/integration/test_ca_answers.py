@@ -221,6 +221,11 @@ def _der(pem: str) -> str:
         ),
         (lambda s: (s.leaf() + " " * 10_000_000, s.root.pem), CaError, "larger than 4 MiB"),
         (
+            lambda s: (s.leaf() + " " * (17 << 20), s.root.pem),
+            CaError,
+            "answers with more than 16 MiB: 178",
+        ),
+        (
             lambda s: (s.leaf() + _many(1000), s.root.pem),
             CaError,
             "more than 500 certificates in the bundle: 1001",
@@ -254,6 +259,7 @@ def _der(pem: str) -> str:
         "another root",
         "1 MiB of PEM",
         "10 MB of PEM",
+        "17 MiB of PEM",
         "1,000 certificates",
         "a long chain",
     ],

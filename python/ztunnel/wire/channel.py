@@ -26,11 +26,15 @@ from ztunnel.files import signature_of
 from ztunnel.wire.connection import Connection, metadata_of, reason_of, untrusted
 
 if TYPE_CHECKING:
+    from grpclib.client import Stream
+
     from ztunnel.endpoint import Endpoint
     from ztunnel.files import Signature
 
 log = logging.getLogger(__name__)
 
+# A chain and a bundle of every public root have 300 KiB (spec/reliability.md BI-C: 10 MB is told by what is in it).
+MAX_ANSWER = 16 * 1024 * 1024
 # Answers that the same request may not get again a little later (gRPC status codes).
 PASSING = {"ABORTED", "CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "UNAVAILABLE"}
 
@@ -58,8 +62,12 @@ class UnaryChannel:
         metadata = self._metadata()
         ask = UnaryUnaryMethod(self._connected(), method, bytes, bytes)
         try:
-            async with asyncio.timeout(deadline):
-                return await ask(request, metadata=metadata)
+            async with asyncio.timeout(deadline), ask.open(metadata=metadata) as stream:
+                await stream.send_message(request, end=True)
+                self._bound(stream)
+                answer = await stream.recv_message()
+                # Without an answer, leaving raises what the server said instead.
+            return answer or b""
         except GRPCError as error:
             raise self._answered(error) from None
         except TimeoutError:
@@ -75,6 +83,19 @@ class UnaryChannel:
         except (OSError, StreamTerminatedError, ProtocolError) as error:
             self.close()
             raise CaUnavailable(f"no connection to {self._endpoint}: {reason_of(error)}") from None
+
+    def _bound(self, stream: Stream[bytes, bytes]) -> None:
+        """The library takes any length that a server names, up to 4 GiB, and holds it."""
+        below = stream._stream
+        take = below.recv_data
+
+        async def recv_data(size: int) -> bytes:
+            if size > MAX_ANSWER:
+                most = MAX_ANSWER // 1024 // 1024
+                raise CaError(f"{self._endpoint} answers with more than {most} MiB: {size} bytes")
+            return await take(size)
+
+        setattr(below, "recv_data", recv_data)  # noqa: B010 - a method, to mypy
 
     def _connected(self) -> Connection:
         """The connection in use, made anew if the file of roots has changed since."""
