@@ -285,6 +285,16 @@ impl DataPlane {
             .map_err(|error| errors::value(error.to_string()))
     }
 
+    fn loop_turned(&self, late: f64, period: f64) -> PyResult<()> {
+        let duration = |seconds| {
+            Duration::try_from_secs_f64(seconds)
+                .map_err(|_| errors::value(format!("not a duration in seconds: {seconds}")))
+        };
+        self.core
+            .control_loop_turned(duration(late)?, duration(period)?);
+        Ok(())
+    }
+
     fn heartbeats(&self) -> Vec<f64> {
         self.core.heartbeats()
     }

@@ -342,6 +342,11 @@ impl DataPlane {
         self.shared.metrics.encode()
     }
 
+    /// The control side's event loop has turned, so much later than it wanted to, and will again in `period`.
+    pub fn control_loop_turned(&self, late: Duration, period: Duration) {
+        self.shared.metrics.control_loop_turned(late, period);
+    }
+
     /// One part of what is known, as JSON; `None` for a part that does not exist.
     #[must_use]
     pub fn dump(&self, section: &str) -> Option<Vec<u8>> {

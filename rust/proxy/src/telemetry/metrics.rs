@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::RuntimeMetrics;
 
+use super::control_loop::ControlLoop;
 use super::crl::CrlCounts;
 use super::labels::SideLabels;
 use super::log::Losses;
@@ -41,6 +42,7 @@ pub struct Metrics {
     on_demand: OnDemand,
     xds: Xds,
     crl: CrlCounts,
+    control_loop: ControlLoop,
 }
 
 /// Which way the traffic of a tunnel goes.
@@ -79,6 +81,7 @@ impl Metrics {
             on_demand: OnDemand::default(),
             xds: Xds::default(),
             crl: CrlCounts::default(),
+            control_loop: ControlLoop::default(),
         }
     }
 
@@ -139,6 +142,11 @@ impl Metrics {
     /// A list of revoked certificates that cannot be used.
     pub fn crl_unusable(&self) {
         self.crl.unusable();
+    }
+
+    /// The control side's event loop has turned, so much later than it wanted to, and will again in `period`.
+    pub fn control_loop_turned(&self, late: Duration, period: Duration) {
+        self.control_loop.beat(Instant::now(), late, period);
     }
 
     /// The end of a TLS handshake.

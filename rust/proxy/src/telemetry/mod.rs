@@ -4,6 +4,7 @@
 //! traffic never waits for any of it.
 
 pub mod access_log;
+mod control_loop;
 mod crl;
 mod exposition;
 mod flag;

@@ -41,6 +41,7 @@ impl Scrape {
         process::show_ours(&mut tail);
         metrics.show_ours(&mut tail);
         metrics.xds.show_age(&mut tail, Instant::now());
+        metrics.show_control_loop(now, &mut tail);
         metrics.show_losses(&mut tail);
         tail.end();
         let mut length = head.len() + tail.len();
@@ -235,6 +236,16 @@ impl Metrics {
             Kind::Counter,
             handshakes,
         );
+    }
+
+    fn show_control_loop(&self, now: Instant, text: &mut Exposition) {
+        let Some(lag) = self.control_loop.lag(now) else {
+            return;
+        };
+        let name = "ztunnel_control_loop_lag_seconds";
+        let help = "The longest the control side's event loop was late in the last minute, or is (unstable).";
+        text.family(name, help, Kind::Gauge);
+        text.written(name, &[], &format!("{:?}", lag.as_secs_f64()));
     }
 
     /// What telemetry itself had to give up.

@@ -252,6 +252,7 @@ fn our_own_metrics_say_that_they_are_unstable() {
     metrics.refused(Side::Inbound, "wrong_trust_domain");
     metrics.handshake(Side::Outbound, Handshake::TimedOut);
     let _tunnel = metrics.tunnel(Side::Outbound);
+    metrics.control_loop_turned(Duration::from_millis(250), Duration::from_secs(60));
     let text = metrics.encode();
     assert!(
         text.contains("ztunnel_refusals_total{side=\"inbound\",reason=\"wrong_trust_domain\"} 1\n")
@@ -261,7 +262,8 @@ fn our_own_metrics_say_that_they_are_unstable() {
         .lines()
         .filter(|line| line.starts_with("# HELP ztunnel_"))
         .collect();
-    assert_eq!(helps.len(), 10);
+    assert!(text.contains("\nztunnel_control_loop_lag_seconds 0.25\n"));
+    assert_eq!(helps.len(), 11);
     for help in helps {
         assert!(help.contains("unstable"), "{help}");
     }
