@@ -135,6 +135,12 @@ class DataPlane:
         `ValueError` for what is no directive; then nothing has changed.
         """
 
+    def loop_turned(self, late: float, period: float) -> None:
+        """The event loop of the control side has turned, `late` seconds after it wanted to, and will again in `period`.
+
+        `ztunnel_control_loop_lag_seconds` shows the longest of the last minute, or how long it has been silent.
+        """
+
     def heartbeats(self) -> list[float]:
         """Seconds since each worker last turned its loop."""
 

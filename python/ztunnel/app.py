@@ -33,6 +33,7 @@ from ztunnel.settings import IstioCaSettings
 from ztunnel.tasks import FailurePolicy, Tasks, detached
 from ztunnel.telemetry.filter import Filter
 from ztunnel.telemetry.log import use
+from ztunnel.telemetry.loop import watch_loop
 from ztunnel.version import build_info
 
 if TYPE_CHECKING:
@@ -193,6 +194,7 @@ class Node:
             async with Tasks(self._clock) as tasks:
                 tasks.start("certificates", manager.run, on_failure=FailurePolicy.RESTART)
                 tasks.start("events", lambda: self._pump(manager), on_failure=FailurePolicy.RESTART)
+                tasks.start("loop watch", self._watch_loop, on_failure=FailurePolicy.RESTART)
                 tasks.start("admin", admin.run, on_failure=FailurePolicy.RESTART)
                 # Beside the rest: whoever ends the node need not wait for a certificate first.
                 tasks.start("announcement", lambda: self._announce(manager, bound))
@@ -233,6 +235,9 @@ class Node:
         """The mesh is there: traffic may be served."""
         self._data_plane.mark_synced()
         self._synced.set()
+
+    async def _watch_loop(self) -> None:
+        await watch_loop(self._data_plane, self._clock)
 
     async def _announce(self, manager: CertificateManager, bound: dict[str, str]) -> None:
         """Asks for the node's own certificate and says that the node is ready."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import select
+import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -273,3 +276,25 @@ def test_many_dumps_at_once_do_not_hold_up_readiness(tmp_path: Path) -> None:
             assert all(len(each["workloads"]) == 2001 for each in whole)
             again = "there is room again"
             eventually(lambda: ask(admin, "GET", "/config_dump").status == 200, again)
+
+
+def test_a_stopped_control_side_is_seen_from_outside_when_it_goes_on(tmp_path: Path) -> None:
+    lag = "ztunnel_control_loop_lag_seconds"
+    with Mesh(tmp_path, network="127.3") as mesh:
+        mesh.workload("web")
+        with Node(mesh, "web", admin=True) as node:
+            eventually(lambda: lag in metrics_of(node), "the loop has turned")
+            began = time.monotonic()
+            node.signal(signal.SIGSTOP)
+            # The process's own time: nothing can be waited for while it stands still.
+            select.select([], [], [], 2.0)
+            node.signal(signal.SIGCONT)
+            stood = time.monotonic() - began
+            eventually(lambda: metrics_of(node)[lag] > 0.4 * stood, "the lag is shown")
+            node.log.wait_for("the control side was held up; is the node short of processor time?")
+
+
+def metrics_of(node: Node) -> dict[str, float]:
+    """Those without labels."""
+    text = http_get(node.bound["metrics"], "/metrics")
+    return {name: float(value) for name, value in re.findall(r"^(\w+) (\S+)$", text, re.MULTILINE)}

@@ -159,6 +159,10 @@ class NativeDataPlane:
         """Lays directives over it, or over the one of the start."""
         return self._native.change_log_filter(reset, directives)
 
+    def loop_turned(self, late: float, period: float) -> None:
+        """The event loop has turned, so many seconds late."""
+        self._native.loop_turned(late, period)
+
     def heartbeats(self) -> Sequence[float]:
         """Seconds since each worker last turned its loop."""
         return self._native.heartbeats()

@@ -114,6 +114,8 @@ class FakeDataPlane:
         """Set: no connection is open, a drain ends by itself."""
         self.idle.set()
         self.drains: list[float] = []
+        self.lags: list[float] = []
+        """Of each turn of the event loop that was told, how late it was."""
         self.profiles: list[FakeProfile] = []
         """Each profile that was begun."""
         self.stacks: list[tuple[int, str, int, Sequence[int]]] = []
@@ -275,6 +277,11 @@ class FakeDataPlane:
         parts = [STARTED_WITH if reset else self.filter, directives]
         self.filter = ",".join(part for part in parts if part)
         return self.filter
+
+    def loop_turned(self, late: float, period: float) -> None:
+        """Remembers how late."""
+        del period
+        self.lags.append(late)
 
     def heartbeats(self) -> Sequence[float]:
         """One worker, well."""
