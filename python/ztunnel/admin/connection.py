@@ -97,6 +97,10 @@ class Connection:
                 self.idle = False
                 if event.http_version not in (b"1.0", b"1.1"):
                     raise h11.RemoteProtocolError("another HTTP", error_status_hint=505)
+                names = {name for name, _ in event.headers}
+                if {b"content-length", b"transfer-encoding"} <= names:
+                    # RFC 9112 §6.1: whoever sends both may be trying to hide a second request in the first.
+                    raise h11.RemoteProtocolError("two lengths", error_status_hint=400)
                 return Request(
                     method=event.method.decode(),
                     target=event.target.decode("latin-1"),

@@ -8,7 +8,7 @@ from ztunnel.admin.messages import Answer, Request
 from ztunnel.admin.routes import Routes, Sources
 from ztunnel.testing import FakeDataPlane
 
-ANY = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
+ANY = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE")
 
 
 class Log:
@@ -99,7 +99,19 @@ async def test_a_page_in_a_browser_does_not_end_the_proxy() -> None:
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     "target",
-    ["/nothing", "/config_dump/", "//config_dump", "/Config_Dump", "*", "", "/%63onfig_dump"],
+    [
+        "/nothing",
+        "/x/%2e%2e/config_dump",
+        "/x/../config_dump",
+        "/config_dump;a",
+        "/config_dump%3f",
+        "/config_dump/",
+        "//config_dump",
+        "/Config_Dump",
+        "*",
+        "",
+        "/%63onfig_dump",
+    ],
 )
 async def test_an_unknown_path_is_not_found(target: str) -> None:
     answer = await Site().ask("GET", target)

@@ -220,6 +220,14 @@ async def test_a_failing_answer_says_so_and_the_port_goes_on() -> None:
 HOSTILE = {
     "not HTTP": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
     "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    "HTTP/0.9": (b"GET /\r\n\r\n", 400),
+    "another HTTP": (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+    "a length beside chunks": (
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET", 400
+    ),
+    "chunked twice": (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", 501),
+    "a folded header": (b"GET / HTTP/1.1\r\nHost: a\r\n X: y\r\nb\r\n\r\n", 400),
+    "one byte too many": (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 8192, 431),
     "no host": (b"GET / HTTP/1.1\r\n\r\n", 400),
     "two hosts": (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
     "two lengths": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
@@ -244,6 +252,49 @@ async def test_bad_requests_are_refused_and_the_connection_ends(case: str) -> No
         assert await client.rest() == b""
         assert site.requests == []
         assert (await site.ask(GET))[0] == 200
+
+
+# Wishes that a client may have and nobody here fulfils (spec/reliability.md BI-A).
+UNMOVED = {
+    "a range": b"Range: bytes=0-0,1-1,2-2",
+    "many ranges": b"Range: bytes=" + b"0-,5-" * 1000,
+    "every coding": b"Accept-Encoding: " + b"gzip;q=1.0, " * 500,
+    "a socket": b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: eA==\r\nSec-WebSocket-Version: 13",
+    "HTTP/2": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk",
+    "events": b"Accept: text/event-stream",
+    "a condition": b'If-None-Match: *\r\nIf-Match: "x"',
+}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("case", UNMOVED)
+async def test_wishes_that_nobody_fulfils_change_no_answer(case: str) -> None:
+    async with running() as site:
+        raw = b"GET / HTTP/1.1\r\nHost: localhost\r\n" + UNMOVED[case] + b"\r\n\r\n"
+        status, headers, body = await site.ask(raw)
+        assert (status, body) == (200, b"hello\n")
+        assert "content-encoding" not in headers
+        assert "upgrade" not in headers
+
+
+@pytest.mark.asyncio
+async def test_a_long_pipeline_is_answered_in_its_order_by_one_connection() -> None:
+    count = 2000
+    async with running() as site, await site.connect() as client:
+        answered = 0
+
+        async def ask() -> None:
+            for _ in range(count // 100):
+                client.writer.write(GET * 100)
+                await client.writer.drain()
+
+        async with asyncio.TaskGroup() as both:
+            asking = both.create_task(ask())
+            while answered < count:
+                assert (await client.answer())[0] == 200
+                answered += 1
+            await asking
+        assert len(site.requests) == count
 
 
 @pytest.mark.asyncio
