@@ -41,7 +41,9 @@ DEADLINE = 10.0
 class Running:
     """A node of one workload."""
 
-    def __init__(self, istiod: FakeIstiod, folder: Path, name: str, address: str) -> None:
+    def __init__(
+        self, istiod: FakeIstiod, folder: Path, name: str, address: str, *, on_demand: bool
+    ) -> None:
         roots = folder / "roots.pem"
         roots.write_text(istiod.certificates.bundle)
         self.endpoint = Endpoint(
@@ -56,7 +58,10 @@ class Running:
             ca=IstioCaSettings(endpoint=self.endpoint, leaf_lifetime=3600.0),
             xds=XdsSettings(
                 endpoint=self.endpoint,
-                node=XdsNode(pod=name, namespace="default", instance_ip=address, name="node-a"),
+                node=XdsNode(
+                    pod=name, namespace="default", instance_ip=address, name=f"node-{name}"
+                ),
+                on_demand=on_demand,
             ),
             listen=Listen(
                 inbound=f"{address}:15008", metrics=f"{address}:0", readiness=f"{address}:0"
@@ -97,9 +102,9 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    istiod: FakeIstiod, folder: Path, name: str, address: str
+    istiod: FakeIstiod, folder: Path, name: str, address: str, *, on_demand: bool = False
 ) -> AsyncIterator[Running]:
-    one = Running(istiod, folder, name, address)
+    one = Running(istiod, folder, name, address, on_demand=on_demand)
     async with asyncio.TaskGroup() as group:
         group.create_task(one.node.run())
         try:
@@ -162,19 +167,25 @@ async def is_denied(one: Running) -> bool:
 
 
 @asynccontextmanager
-async def two_nodes(tmp_path: Path) -> AsyncIterator[tuple[FakeIstiod, Running, Running]]:
+async def two_nodes(
+    tmp_path: Path, *, on_demand: bool = False
+) -> AsyncIterator[tuple[FakeIstiod, Running, Running]]:
     async with AsyncExitStack() as stack:
         istiod = await stack.enter_async_context(FakeIstiod())
         application = await asyncio.start_server(echo, SERVER, 8080)
         stack.push_async_callback(application.wait_closed)
         stack.callback(application.close)
-        server = await stack.enter_async_context(running(istiod, tmp_path, "server", SERVER))
-        client = await stack.enter_async_context(running(istiod, tmp_path, "client", CLIENT))
+        server, client = [
+            await stack.enter_async_context(
+                running(istiod, tmp_path, name, address, on_demand=on_demand)
+            )
+            for name, address in (("server", SERVER), ("client", CLIENT))
+        ]
         yield istiod, client, server
 
 
-CLIENT_POD = mesh.workload("client", ip=CLIENT, node="node-a")
-SERVER_POD = mesh.workload("server", ip=SERVER, node="node-a")
+CLIENT_POD = mesh.workload("client", ip=CLIENT, node="node-client")
+SERVER_POD = mesh.workload("server", ip=SERVER, node="node-server")
 
 
 async def test_f29_traffic_waits_for_the_first_sync_and_then_goes_through_a_tunnel(
@@ -276,3 +287,22 @@ async def test_f32_what_is_broken_is_named_and_everything_else_is_served(tmp_pat
             (told,) = stream.told(ADDRESS)
             # The server sends again what was not recorded, and nothing else.
             assert sorted(name for name, _ in told.versions) == ["broken", "empty"]
+
+
+async def test_17_3_7_a_node_asks_for_what_its_connection_needs_and_waits_for_it(
+    tmp_path: Path,
+) -> None:
+    async with two_nodes(tmp_path, on_demand=True) as (istiod, client, server):
+        istiod.put(CLIENT_POD, SERVER_POD)
+        await istiod.synced(2)
+        await client.ready()
+        await server.ready()
+        await istiod.answered()
+        assert SERVER_POD.name.encode() not in client.node._data_plane.dump("workloads")
+        async with talking(client) as talk:
+            assert await talk.say(b"hello") == b"hello"
+        # Through a tunnel, which only whoever knows the server's workload makes.
+        assert SERVER_POD.name.encode() in client.node._data_plane.dump("workloads")
+        (stream,) = [s for s in istiod.live() if s.name == "client.default"]
+        asked = [list(request.subscribe) for request in stream.asked(ADDRESS)]
+        assert [f"/{SERVER}"] in asked
