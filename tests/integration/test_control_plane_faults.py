@@ -21,8 +21,8 @@ import pytest
 from grpclib import Status
 
 from tests.support import dedicated
-from tests.support.control_plane import Proxy, Town
-from tests.support.nodes import DEADLINE, START_DEADLINE, eventually
+from tests.support.control_plane import START_DEADLINE, Proxy, Town
+from tests.support.nodes import DEADLINE, eventually
 from tests.support.traffic import Traffic
 from ztunnel.testing import BackgroundIstiod, ChildIstiod
 from ztunnel.testing.istiod import ADDRESS, FakeIstiod, Verdict, answers, faults, mesh
@@ -217,7 +217,7 @@ def test_a_control_plane_that_comes_back_changed_is_followed_at_once_and_wholly(
         control_plane.put(DENY_ALL, mesh.workload("new", ip="10.9.9.9"))
         traffic.goes_on(2)
         control_plane.start()
-        control_plane.synced(2)
+        control_plane.synced(2, START_DEADLINE)
         eventually(lambda: traffic.failures, "the policy cuts what is open")
         for each in pods.values():
             assert {"client", "server", "new"} <= each.names()
@@ -274,8 +274,8 @@ def test_a_stream_that_is_turned_away_once_is_there_at_the_second_try(
             control_plane.next_stream(faults.Close(status, text), at=0)
         opened = control_plane.call(lambda server: server.observed.opened)
         control_plane.reset_streams()
-        control_plane.attempted(opened + 4)
-        control_plane.synced(2)
+        control_plane.attempted(opened + 4, START_DEADLINE)
+        control_plane.synced(2, START_DEADLINE)
         assert control_plane.call(lambda server: server.observed.opened) == opened + 4
         traffic.goes_on(2)
         assert all(map(is_ready, pods.values()))
@@ -294,7 +294,7 @@ def test_a_resume_that_is_too_large_is_asked_for_whole_and_what_is_gone_goes(
         control_plane.remove(*NEW[:20])
         opened = control_plane.call(lambda server: server.observed.opened)
         control_plane.start()
-        streams = control_plane.synced(2)
+        streams = control_plane.synced(2, START_DEADLINE)
         assert control_plane.call(lambda server: server.observed.opened) == opened + 4
         for stream in streams:
             assert [r.initial_versions for r in stream.asked(ADDRESS, Verdict.FIRST)] == [()]
@@ -325,7 +325,7 @@ def test_a_clock_that_jumps_disturbs_no_traffic(
             new.replace(shift)
             traffic.goes_on(5)
             control_plane.reset_streams()
-            control_plane.synced(2)
+            control_plane.synced(2, START_DEADLINE)
             control_plane.put(mesh.workload("late", ip="10.9.9.9"))
             control_plane.answered()
             traffic.goes_on(5)

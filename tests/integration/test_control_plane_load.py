@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 from grpclib import Status
 
-from tests.support.control_plane import Proxy, Town
-from tests.support.nodes import START_DEADLINE
+from tests.support.control_plane import START_DEADLINE, Proxy, Town
 from tests.support.traffic import Traffic
 from tests.support.xds_model import Model
 from ztunnel.testing import BackgroundIstiod

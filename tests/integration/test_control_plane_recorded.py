@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.control_plane import Proxy, Town
-from tests.support.nodes import START_DEADLINE, eventually
+from tests.support.control_plane import START_DEADLINE, Proxy, Town
+from tests.support.nodes import eventually
 from ztunnel.testing import BackgroundIstiod
 from ztunnel.testing.istiod import ADDRESS, AUTHORIZATION, FakeIstiod
 from ztunnel.testing.istiod.recording import FromIstiod, Line, Player, read

@@ -19,7 +19,6 @@ from tests.support.apps import through_socks5
 from tests.support.nodes import (
     DEADLINE,
     HBONE_PORT,
-    START_DEADLINE,
     Address,
     Mesh,
     Node,
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     from ztunnel.testing.istiod.resources import Resource
 
 NODE = "node-a"
+# Several proxies start at once, beside a control plane and whatever else the machine does.
+START_DEADLINE = 30.0
 PORTS = {
     "socks5": 15080,
     "metrics": 15020,
@@ -83,6 +84,15 @@ class Proxy(Node):
             name: (self.address, port) for name, port in PORTS.items()
         }
         self._process = None
+
+    def __enter__(self) -> Self:
+        """Start, and wait until it is ready; one that is not ends at once, and leaves its addresses free."""
+        try:
+            self.start()
+        except BaseException:
+            self.kill()
+            raise
+        return self
 
     def start(self) -> None:
         """Start it, and wait for its `ready` line."""
