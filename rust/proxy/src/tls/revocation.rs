@@ -48,8 +48,9 @@ impl Revocations {
     pub fn replace(&self, mut list: RevocationList) -> u64 {
         list.generation = self.generations.fetch_add(1, Ordering::Relaxed) + 1;
         let generation = list.generation;
+        // First: whoever ends a handshake before the list is there must be tracked, or it could not be found by it.
+        self.heeded.store(true, Ordering::SeqCst);
         self.list.store(Arc::new(list));
-        self.heeded.store(true, Ordering::Relaxed);
         generation
     }
 
@@ -59,7 +60,7 @@ impl Revocations {
     }
 
     pub(super) fn is_heeded(&self) -> bool {
-        self.heeded.load(Ordering::Relaxed)
+        self.heeded.load(Ordering::SeqCst)
     }
 }
 
