@@ -504,3 +504,11 @@ def test_only_variables_that_nobody_else_sets_mean_a_proxy(
     environ: dict[str, str], meant: bool
 ) -> None:
     assert is_meant(environ) is meant
+
+
+def test_a_dedicated_proxy_asks_for_itself_and_follows_its_list_of_revoked_certificates() -> None:
+    node = good(CRL_PATH="/var/run/secrets/istio/crl/ca-crl.pem").node
+    assert node.crl == Path("/var/run/secrets/istio/crl/ca-crl.pem")
+    assert isinstance(node.ca, IstioCaSettings)
+    assert not node.ca.impersonates
+    assert good().node.crl is None
