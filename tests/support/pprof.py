@@ -100,6 +100,17 @@ class Profile:
             for s in self.message.sample
         ]
 
+    def unnamed_in(self, file: str) -> int:
+        """Places in a file that a reader has to find names for, and is told to."""
+        strings = self.message.string_table
+        mappings = {
+            mapping.id
+            for mapping in self.message.mapping
+            if strings[mapping.filename].endswith(file) and not mapping.has_functions
+        }
+        places = self.message.location
+        return sum(place.mapping_id in mappings and not place.line for place in places)
+
     def of(self, side: str) -> list[Stack]:
         """What one half of the process did."""
         return [stack for stack in self.stacks if stack.labels["side"] == side]

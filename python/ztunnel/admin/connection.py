@@ -139,7 +139,10 @@ class Connection:
             try:
                 return await self._respond(request)
             except Exception as error:
-                log.exception("admin request failed", extra=fields(path=request.path[:80]))
+                log.exception(
+                    "an admin request failed by a mistake of ours; please report it",
+                    extra=fields(stage="admin answer", side="local", path=request.path[:80]),
+                )
                 return plain(500, f"{error}\n")
 
     @contextmanager
@@ -186,7 +189,10 @@ class Connection:
             if isinstance(error, (ConnectionError, TimeoutError)):
                 raise
             # No end of the message: the client must not take half of it for the whole.
-            log.error("an admin answer could not be completed", extra=fields(error=error))
+            log.error(
+                "an admin answer was cut before its end; ask again",
+                extra=fields(stage="admin answer", side="local", error=error),
+            )
             raise _Broken from error
 
     async def _write(self, event: h11.Response | h11.Data | h11.EndOfMessage) -> None:

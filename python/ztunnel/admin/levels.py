@@ -46,7 +46,7 @@ def answer(request: Request, log: LogFilter) -> Answer:
 
 def _words(directives: str) -> str:
     """`istioctl` maps its own words for two levels only where they stand alone; here they count in lists as well."""
-    return _ISTIO_WORDS.sub(lambda found: ISTIO_WORDS[found[0]], directives)
+    return _ISTIO_WORDS.sub(lambda found: ISTIO_WORDS[found[0].lower()], directives)
 
 
 def _current(shown: str) -> Answer:
@@ -63,4 +63,4 @@ hint: mod_name:\tthe module name, i.e. ztunnel::proxy
 """
 
 ISTIO_WORDS = {"warning": "warn", "critical": "error"}
-_ISTIO_WORDS = re.compile(r"(?:(?<=[=:,])|^)(?:warning|critical)(?=,|$)")
+_ISTIO_WORDS = re.compile(r"(?:(?<=[=:,])|^)(?:warning|critical)(?=,|$)", re.IGNORECASE)

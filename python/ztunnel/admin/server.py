@@ -84,7 +84,10 @@ class AdminServer:
                 accepted, _ = await loop.sock_accept(listener)
             except OSError as error:
                 self._slots.release()
-                log.warning("accept failed", extra=fields(component="admin", error=error))
+                log.warning(
+                    "the admin port cannot take a connection; is the limit of open files reached?",
+                    extra=fields(stage="accept", side="local", component="admin", error=error),
+                )
                 await asyncio.sleep(PAUSE)
                 continue
             except BaseException:
@@ -106,7 +109,10 @@ class AdminServer:
             await client.connection.run()
         except Exception:
             # Ours to mend, and no reason to deny the next one an answer.
-            log.exception("admin connection failed")
+            log.exception(
+                "a connection of the admin port ended by a mistake of ours; please report it",
+                extra=fields(stage="admin connection", side="local"),
+            )
         finally:
             writer.close()
             with contextlib.suppress(OSError):

@@ -50,6 +50,7 @@ STARTED = "current log level is hickory_server::server=off,info\n"
         ("level=ztunnel::proxy:trace", "hickory_server::server=off,ztunnel::proxy=trace,info"),
         ("level=warning", "hickory_server::server=off,warn"),
         ("level=access:critical,warning", "hickory_server::server=off,access=error,warn"),
+        ("level=Warning,dns=CRITICAL", "hickory_server::server=off,dns=error,warn"),
         ("level=critical&level=off", "hickory_server::server=off,off"),
         ("reset", "hickory_server::server=off,info"),
         ("reset=", "hickory_server::server=off,info"),

@@ -197,7 +197,10 @@ def test_an_address_without_a_function_still_says_in_which_file_it_is() -> None:
     assert message.address(0x7F20, ()) == number
     message.sample([number, message.address(0x1, ())], [1], {"side": "rust"})
     profile = Profile(message.encode())
-    assert [m.memory_start for m in profile.message.mapping] == [0x7F10, 0x8000]
+    mappings = profile.message.mapping
+    assert [m.memory_start for m in mappings] == [0x7F10, 0x8000]
+    # pprof looks for names by itself where a mapping says that it has none.
+    assert [m.has_functions for m in mappings] == [False, True]
     first, second = profile.message.location
     assert (first.address, first.mapping_id) == (0x7F20, 1)
     assert (second.address, second.mapping_id) == (0x1, 0)

@@ -45,6 +45,8 @@ class Message:
         self._functions: dict[tuple[str, str], int] = {}
         self._locations: dict[object, int] = {}
         self._mappings = mappings
+        self._unnamed: set[int] = set()
+        """Mappings with places that a reader has to find names for."""
         self._parts: list[bytes] = [bytes_field(1, self._unit(unit)) for unit in counted]
         if period is not None:
             unit, length = period
@@ -70,6 +72,8 @@ class Message:
         """The number of an instruction, and of what was inlined there, innermost first. Without functions it is for the
         reader to find out what it is: the mappings say where to look.
         """
+        if not functions:
+            self._unnamed.add(self._mapping_of(address))
         return self._location(address, address, functions)
 
     def comment(self, text: str) -> None:
@@ -81,7 +85,8 @@ class Message:
         for number, mapping in enumerate(self._mappings, start=1):
             body = integer_field(1, number) + integer_field(2, mapping.start)
             body += integer_field(3, mapping.limit) + integer_field(4, mapping.offset)
-            body += integer_field(5, self._string(mapping.file)) + integer_field(7, 1)
+            body += integer_field(5, self._string(mapping.file))
+            body += integer_field(7, int(number not in self._unnamed))
             self._parts.append(bytes_field(3, body))
         times = integer_field(9, round(began * 1e9)) + integer_field(10, round(took * 1e9))
         # Last: whatever came before may have added some.
