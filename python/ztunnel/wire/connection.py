@@ -14,9 +14,10 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any
 
-from grpclib.client import Channel
+from grpclib.client import Channel, Handler
 from grpclib.config import Configuration
 from grpclib.encoding.base import CodecBase
+from grpclib.protocol import EventsProcessor, H2Protocol
 
 from ztunnel.errors import EndpointUnreachable
 from ztunnel.spelling import is_address
@@ -27,7 +28,7 @@ from ztunnel.wire.token import read_token
 if TYPE_CHECKING:
     import ssl
 
-    from grpclib.protocol import H2Protocol
+    from h2.events import Event as H2Event
 
     from ztunnel.endpoint import Endpoint
 
@@ -66,6 +67,24 @@ class Raw(CodecBase):
         return data
 
 
+class _Events(EventsProcessor):
+    """Ignores what it does not know, as HTTP/2 wants it (RFC 9113 §4.1).
+
+    The library's own raises, which ends the connection: a frame of an extension, from whatever stands between, would
+    end every next one as well.
+    """
+
+    def process(self, event: H2Event) -> None:
+        if type(event) in getattr(self, "processors", ()):
+            super().process(event)
+
+
+class _Protocol(H2Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.processor = _Events(self.handler, self.connection)
+
+
 class Connection(Channel):
     """Connects at the first call, and again at a call after the end of the connection."""
 
@@ -74,6 +93,9 @@ class Connection(Channel):
         self._tls = client_context(endpoint)
         super().__init__(endpoint.host, endpoint.port, codec=Raw(), ssl=self._tls, config=PINGS)
         self._endpoint = endpoint
+
+    def _protocol_factory(self) -> H2Protocol:
+        return _Protocol(Handler(), self._config, self._h2_config)
 
     async def _create_connection(self) -> H2Protocol:
         loop = asyncio.get_running_loop()

@@ -36,6 +36,8 @@ FIRST_ANSWER = 120.0
 STALL = 60.0
 # For a peer that opens no window.
 SENDING = 30.0
+# What the library raises of a stream that is over; the last one where it has taken a lost connection apart already.
+LOST = (GRPCError, StreamTerminatedError, ProtocolError, H2Error, OSError, AttributeError)
 # gRPC over HTTP/2: one byte for compression, four for the length.
 PREFIX = 5
 
@@ -93,7 +95,7 @@ class Duplex:
                 await self._opened.recv_initial_metadata()
         except TimeoutError:
             raise StreamLost(f"no answer within {FIRST_ANSWER:g} s") from None
-        except (GRPCError, StreamTerminatedError, ProtocolError, H2Error, OSError) as error:
+        except LOST as error:
             raise self._end(error) from None
 
     async def send(self, message: bytes) -> None:
@@ -103,7 +105,7 @@ class Duplex:
                 await self._opened.send_message(message)
         except TimeoutError:
             raise StreamLost(f"a message could not be sent within {SENDING:g} s") from None
-        except (GRPCError, StreamTerminatedError, ProtocolError, H2Error, OSError) as error:
+        except LOST as error:
             raise self._end(error) from None
 
     async def receive(self) -> bytes | None:
@@ -118,7 +120,7 @@ class Duplex:
         except AssertionError:
             # The library's word for a stream that ends within a message.
             raise self._end(StreamLost("the stream ended within a message")) from None
-        except (GRPCError, StreamTerminatedError, ProtocolError, H2Error, OSError) as error:
+        except LOST as error:
             raise self._end(error) from None
         if self._said() is not None or not (call._stream.trailers or call._trailers_only):
             raise self._end(StreamLost("the stream ended without a status"))
