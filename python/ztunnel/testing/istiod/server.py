@@ -30,7 +30,6 @@ from ztunnel.testing.istiod.faults import RATE_LIMITED, Close, Fault, Reset
 from ztunnel.testing.istiod.observed import DEADLINE, NotSeenError, Observed, Stream
 from ztunnel.testing.istiod.port import Port, Service, show_chain
 from ztunnel.testing.istiod.recording import Ended, Line, Player
-from ztunnel.testing.istiod.resources import ADDRESS, AUTHORIZATION, TYPES
 from ztunnel.testing.istiod.stream import MAX_REQUEST, Live, how_it_ended
 from ztunnel.wire.citadel import CREATE_CERTIFICATE, CertificateRequest, CertificateResponse
 from ztunnel.wire.discovery import DELTA_RESOURCES
@@ -258,6 +257,7 @@ class FakeIstiod:
     async def _serve(self, wire: Wire[bytes, bytes]) -> None:
         headers = {key: str(value) for key, value in (wire.metadata or {}).items()}
         seen = self.observed.open(headers)
+        self.observed.changed()
         error: BaseException | None = None
         try:
             await self._admit_stream()
@@ -344,6 +344,3 @@ def _general_name(text: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(text))
     except ValueError:
         return x509.DNSName(text)
-
-
-__all__ = ["ADDRESS", "AUTHORIZATION", "SERVER_NAMES", "TYPES", "FakeIstiod"]
