@@ -175,6 +175,19 @@ async def test_a_stream_ends_or_hangs_as_it_is_told(how: str) -> None:
                 assert istiod.live()
 
 
+async def test_a_message_may_be_too_large_after_others_that_are_not() -> None:
+    async with FakeIstiod() as istiod:
+        istiod.next_stream(faults.Oversized(), at=2)
+        async with streaming(istiod) as client:
+            await client.ask(ADDRESS)
+            await client.take(await client.hear())
+            istiod.put(WEB)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await client.raw()
+            assert [stream.ended for stream in istiod.observed.streams] == [None]
+
+
 async def test_a_script_may_end_a_stream_before_its_first_request_is_read() -> None:
     async with FakeIstiod() as istiod:
         istiod.next_stream(faults.Close(Status.ABORTED, "at once"), at=0)

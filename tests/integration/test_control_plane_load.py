@@ -207,6 +207,8 @@ def test_no_byte_is_lost_and_the_model_is_right_while_everything_changes(tmp_pat
         known = {name: pod.config_dump() for name, pod in pods.items()}
         streams = istiod.call(lambda server: list(server.observed.streams))
     assert traffic.failures == more.failures == []
+    # The fake itself has made no mistake either.
+    assert [s.ended for s in streams if s.ended and s.ended.endswith("Error")] == []
     answers = _follow(streams, list(pods), cluster)
     _as_in_the_cluster(known, cluster)
     signed = istiod.server.certificates.seen

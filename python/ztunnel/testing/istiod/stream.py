@@ -180,7 +180,8 @@ class Live:
         return response.encode()
 
     async def _announce(self, length: int, beginning: bytes) -> None:
-        await self._wire.send_initial_metadata()
+        if not self._wire._send_initial_metadata_done:
+            await self._wire.send_initial_metadata()
         # Past `send_message`, which would want the whole of it.
         raw = self._wire._stream
         await raw.send_data(struct.pack(">BI", 0, length) + beginning)
