@@ -365,7 +365,7 @@ fn an_entry_that_cannot_be_read_is_named_and_widens_nothing() {
         .windows(block.len())
         .position(|window| window == block)
         .unwrap();
-    let (mut long, mut short) = (good.clone(), good.clone());
+    let (mut long, mut short) = (good.clone(), good);
     long[at + 7] = 33;
     short[at + 1] = 3;
     for bad in [long, short] {
