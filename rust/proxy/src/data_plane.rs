@@ -27,7 +27,7 @@ use crate::shared::Shared;
 use crate::sys;
 use crate::telemetry::StreamEnd;
 use crate::telemetry::Value;
-use crate::telemetry::log::{self, Filter, FilterError, Logger, Losses};
+use crate::telemetry::log::{self, Filter, FilterError, Level, Logger, Losses};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::readiness::{Heartbeats, Readiness};
 use crate::tls::{self, CredentialStore, CrlError, RevocationList, WorkloadCertificate};
@@ -375,7 +375,17 @@ impl DataPlane {
     /// # Errors
     /// A given section that is not JSON; no thread to write with.
     pub fn open_dump(&self, given: BTreeMap<String, Vec<u8>>) -> Result<Dump, DumpError> {
-        let mut live = self.inquiries.census();
+        let (mut live, silent) = self.inquiries.census();
+        if silent > 0 || live.left_off() > 0 {
+            let fields = [
+                ("left_off", Value::Number(live.left_off() as u64)),
+                ("silent_workers", Value::Number(silent as u64)),
+            ];
+            let text = "a configuration dump does not show all connections";
+            self.shared
+                .log
+                .repeating(Level::Warn, "dump", TARGET, text, &fields);
+        }
         if let Some(workload) = self.shared.local_workload() {
             live.include(&workload.uid);
         }

@@ -42,6 +42,11 @@ impl Census {
         self.workloads.entry(Arc::clone(uid)).or_default();
     }
 
+    /// Connections that are not shown, as there are too many.
+    pub(crate) fn left_off(&self) -> usize {
+        self.left_off
+    }
+
     /// The uids of the workloads, in order.
     pub(crate) fn workloads(&self) -> impl Iterator<Item = &Arc<str>> {
         self.workloads.keys()

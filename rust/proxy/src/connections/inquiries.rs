@@ -51,9 +51,10 @@ impl Inquiries {
         serde_json::to_vec(&answer).unwrap_or_default()
     }
 
-    /// The answer as it is, without those who were silent.
-    pub(crate) fn census(&self) -> Census {
-        self.ask(MOST, PATIENCE).census
+    /// The answer as it is, and how many workers were silent.
+    pub(crate) fn census(&self) -> (Census, usize) {
+        let answer = self.ask(MOST, PATIENCE);
+        (answer.census, answer.silent_workers.len())
     }
 
     fn ask(&self, most: usize, patience: Duration) -> Answer {
