@@ -65,8 +65,8 @@ class Endpoint:
     cluster_id: str
     mark: int | None = None
     """SO_MARK of the connection, so that capture rules leave it alone."""
-    headers: tuple[tuple[str, str], ...] = ()
-    """Further metadata of each request."""
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Further metadata of each request; often a token (spec/reliability.md U10)."""
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
