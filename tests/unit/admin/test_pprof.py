@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import threading
 import time
@@ -24,6 +25,8 @@ from ztunnel.testing import FakeDataPlane
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ztunnel.testing.dataplane import FakeProfile
 
 HEAP = "/debug/pprof/heap"
 
@@ -154,6 +157,25 @@ async def test_one_profile_at_a_time_and_one_that_nobody_waits_for_ends(
     assert profiling.data_plane.profiles[0].finished == 1
     assert not any(t.name == "python profile" for t in threading.enumerate())
     assert threading.active_count() <= before + 2  # asyncio's own pool
+    profiling.over.set()
+    assert (await profiling.ask()).status == 200
+
+
+@pytest.mark.asyncio
+async def test_a_profile_that_cannot_begin_says_why_and_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    profiling = Profiling(monkeypatch)
+
+    def taken(period: float, skipped: object) -> FakeProfile:
+        raise OSError(errno.EADDRINUSE, "SIGPROF belongs to somebody else in this process")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(profiling.data_plane, "start_profile", taken)
+        answer = await profiling.ask()
+    assert answer.status == 503
+    assert b"SIGPROF belongs to somebody else" in answer.text
+    assert not any(t.name == "python profile" for t in threading.enumerate())
     profiling.over.set()
     assert (await profiling.ask()).status == 200
 

@@ -45,6 +45,9 @@ class CpuProfiles:
         self._busy = True
         try:
             return Answer(status=200, kind=PROTOBUF, text=await self._take(query))
+        except OSError as error:
+            # Another data plane of this process profiles it, or a program around us has SIGPROF for itself.
+            return plain(503, f"no profile can be taken now: {error}\n")
         finally:
             self._busy = False
 
