@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use mesh::decode::{Resource, TYPE_SERVICE, TYPE_WORKLOAD};
-use mesh::store::MeshStore;
-use proxy::dump::Dump;
+use proxy::DataPlane;
+use proxy::settings::Settings;
 use serde_json::json;
 
 const ROUNDS: usize = 5;
@@ -30,8 +30,11 @@ fn main() {
         [workloads, services] => (workloads, services),
         _ => panic!("usage: dump_size [WORKLOADS SERVICES]"),
     };
-    let store = store(workloads, services);
-    let mesh = store.snapshot();
+    let node =
+        json!({"workload": {"namespace": "default", "name": "node", "serviceAccount": "node"}});
+    let settings = Settings::parse(node.to_string().as_bytes()).unwrap();
+    let plane = DataPlane::new(settings).unwrap();
+    fill(&plane, workloads, services);
     println!(
         "{workloads} workloads, {services} services: {:.1} MiB resident",
         mib("VmRSS:")
@@ -39,7 +42,7 @@ fn main() {
     for _ in 0..ROUNDS {
         std::fs::write("/proc/self/clear_refs", "5").unwrap();
         let (before, start, spent) = (mib("VmRSS:"), Instant::now(), on_processors());
-        let dump = Dump::start(mesh.clone(), BTreeMap::new()).unwrap();
+        let dump = plane.open_dump(BTreeMap::new()).unwrap();
         let (mut bytes, mut first) = (0, None);
         while let Some(piece) = dump.next_piece(PATIENCE).unwrap() {
             first.get_or_insert_with(|| start.elapsed());
@@ -57,8 +60,8 @@ fn main() {
     }
 }
 
-fn store(workloads: u32, services: u32) -> MeshStore {
-    let mut store = MeshStore::new();
+fn fill(plane: &DataPlane, workloads: u32, services: u32) {
+    let mut all = Vec::new();
     let host = |n: u32| format!("app-{n}.team-{}.svc.cluster.local", n % 50);
     for n in 0..services {
         let [_, _, a, b] = n.to_be_bytes();
@@ -66,7 +69,7 @@ fn store(workloads: u32, services: u32) -> MeshStore {
         let name = format!("{namespace}/{}", host(n));
         let service = json!({"name": format!("app-{n}"), "namespace": namespace, "hostname": host(n),
             "vips": [format!("/10.255.{a}.{b}")], "ports": {"80": 8080, "443": 8443}});
-        take(&mut store, TYPE_SERVICE, &name, &service.to_string());
+        all.push((TYPE_SERVICE, name, service.to_string()));
     }
     for n in 0..workloads {
         let [_, a, b, c] = n.to_be_bytes();
@@ -80,19 +83,17 @@ fn store(workloads: u32, services: u32) -> MeshStore {
             "canonicalName": format!("app-{service}"), "canonicalRevision": "v1",
             "clusterId": "Kubernetes", "node": format!("node-{}.example.internal", n % 500),
             "services": {key: {"80": 8080, "443": 8443}}});
-        take(&mut store, TYPE_WORKLOAD, &uid, &workload.to_string());
+        all.push((TYPE_WORKLOAD, uid, workload.to_string()));
     }
-    store
-}
-
-fn take(store: &mut MeshStore, type_url: &str, name: &str, value: &str) {
-    let value = value.as_bytes();
-    let resource = Resource {
-        type_url,
-        name,
-        value,
-    };
-    assert_eq!(store.apply(&[resource], &[]).rejections, []);
+    let resources: Vec<_> = all
+        .iter()
+        .map(|(type_url, name, value)| Resource {
+            type_url,
+            name,
+            value: value.as_bytes(),
+        })
+        .collect();
+    assert_eq!(plane.apply(&resources, &[]), []);
 }
 
 /// Milliseconds that this process had processors: what others do on the machine counts less than by the clock.
