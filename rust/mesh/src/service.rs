@@ -16,8 +16,7 @@ use crate::workload::{GatewayAddress, HealthStatus, PortMap};
 pub type Endpoints = BTreeMap<Arc<str>, Arc<Endpoint>>;
 
 /// A name that stands for a set of workloads.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// Short name.
     pub name: Arc<str>,
@@ -28,28 +27,22 @@ pub struct Service {
     /// Its virtual addresses.
     pub vips: Vec<NetworkAddress>,
     /// Blocks of addresses that all mean this service.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cidr_vips: Vec<CidrVip>,
     /// Which ports it has.
     pub ports: PortMap,
     /// The workloads behind it that it names itself; most name it instead, and
     /// [`crate::snapshot::MeshSnapshot::endpoints`] has all of them, healthy or not: health is looked at when one is
     /// chosen, so that a change of `health_policy` takes effect at once (spec/dataplane.md §20.2 item 11).
-    #[serde(skip)]
     pub endpoints: Endpoints,
     /// Names that its endpoints' certificates may carry instead of the workload's own.
     pub subject_alt_names: Vec<SubjectAltName>,
     /// The L7 hop in front of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub waypoint: Option<GatewayAddress>,
     /// Several L7 hops, one of which is drawn per connection.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub weighted_waypoints: Vec<WeightedWaypoint>,
     /// How an endpoint is chosen.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub load_balancer: Option<LoadBalancer>,
     /// Which address families may be used.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ip_families: Option<IpFamilies>,
     /// The one to take when several namespaces claim the same name.
     pub canonical: bool,
@@ -108,21 +101,37 @@ impl Service {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Endpoint {
-    /// Which workload.
-    pub workload_uid: Arc<str>,
     /// Service port → this workload's port, where it differs from the service's own map.
+    #[serde(serialize_with = "in_order_of_texts")]
     pub port: PortMap,
     /// Whether it may get traffic.
     pub status: HealthStatus,
+    /// Which workload.
+    pub workload_uid: Arc<str>,
+}
+
+/// As a dump has them: its keys are texts, and 443 is before 80.
+pub(crate) fn in_order_of_texts<S: Serializer>(
+    ports: &PortMap,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut ports: Vec<(u16, u16)> = ports.iter().map(|(port, own)| (*port, *own)).collect();
+    // The decimal digits in front, as far as there are any: the rest is zeros, which are before every digit there is.
+    let key = |(port, _): &(u16, u16)| {
+        let digits = port.checked_ilog10().unwrap_or_default();
+        (u32::from(*port) * 10_u32.pow(4 - digits), digits)
+    };
+    ports.sort_unstable_by_key(key);
+    serializer.collect_map(ports)
 }
 
 /// A block of addresses in a network.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct CidrVip {
-    /// The network in which the block means something.
-    pub network: Arc<str>,
     /// The block.
     pub cidr: Cidr,
+    /// The network in which the block means something.
+    pub network: Arc<str>,
 }
 
 /// A name that a certificate may carry: as written, and as an identity if it is one.
@@ -170,12 +179,12 @@ pub struct WeightedWaypoint {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LoadBalancer {
-    /// What an endpoint should have in common with the client, the most important first.
-    pub routing_preferences: Vec<LoadBalancerScope>,
-    /// What the preferences mean.
-    pub mode: LoadBalancerMode,
     /// Whether unhealthy endpoints are chosen too.
     pub health_policy: HealthPolicy,
+    /// What the preferences mean.
+    pub mode: LoadBalancerMode,
+    /// What an endpoint should have in common with the client, the most important first.
+    pub routing_preferences: Vec<LoadBalancerScope>,
 }
 
 /// What an endpoint can have in common with the client.

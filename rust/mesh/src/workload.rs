@@ -208,7 +208,7 @@ impl Serialize for Workload {
             hostname: &self.hostname,
             node: &self.site.node,
             cluster: &self.cluster,
-            locality: &self.site.locality,
+            locality: Place::of(&self.site.locality),
             status: self.status,
             authorization_policies: &self.authorization_policies,
             capacity: self.capacity,
@@ -219,51 +219,76 @@ impl Serialize for Workload {
 }
 
 /// The dump lists a workload's services by name; their ports stand at the services.
+///
+/// Fields in the order of their names, here and in what they hold: a dump that is in order need not be sorted.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Spelled<'a> {
-    #[serde(skip_serializing_if = "str::is_empty")]
-    uid: &'a str,
-    name: &'a str,
-    namespace: &'a str,
-    trust_domain: &'a TrustDomain,
-    service_account: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    network: &'a str,
-    #[serde(rename = "workloadIps")]
-    addresses: &'a [IpAddr],
-    protocol: TunnelProtocol,
-    network_mode: NetworkMode,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    waypoint: Option<&'a GatewayAddress>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    network_gateway: Option<&'a GatewayAddress>,
     #[serde(skip_serializing_if = "Option::is_none")]
     application_tunnel: Option<&'a ApplicationTunnel>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    native_tunnel: bool,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    workload_name: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    workload_type: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    authorization_policies: &'a [Arc<str>],
     #[serde(skip_serializing_if = "str::is_empty")]
     canonical_name: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     canonical_revision: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    hostname: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    node: &'a str,
+    capacity: u32,
     #[serde(rename = "clusterId")]
     cluster: &'a str,
-    #[serde(skip_serializing_if = "is_nowhere")]
-    locality: &'a Locality,
-    status: HealthStatus,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    authorization_policies: &'a [Arc<str>],
-    capacity: u32,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    hostname: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    locality: Option<Place<'a>>,
+    name: &'a str,
+    namespace: &'a str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    native_tunnel: bool,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    network: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    network_gateway: Option<&'a GatewayAddress>,
+    network_mode: NetworkMode,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    node: &'a str,
+    protocol: TunnelProtocol,
+    service_account: &'a str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     services: Vec<&'a NamespacedHostname>,
+    status: HealthStatus,
+    trust_domain: &'a TrustDomain,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    uid: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waypoint: Option<&'a GatewayAddress>,
+    #[serde(rename = "workloadIps")]
+    addresses: &'a [IpAddr],
+    #[serde(skip_serializing_if = "str::is_empty")]
+    workload_name: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    workload_type: &'a str,
+}
+
+/// A locality that is somewhere.
+#[derive(Serialize)]
+struct Place<'a> {
+    region: &'a str,
+    subzone: &'a str,
+    zone: &'a str,
+}
+
+impl<'a> Place<'a> {
+    fn of(locality: &'a Locality) -> Option<Self> {
+        let Locality {
+            region,
+            zone,
+            subzone,
+        } = locality;
+        (!is_default(locality)).then_some(Self {
+            region,
+            subzone,
+            zone,
+        })
+    }
 }
 
 /// How a workload wants to be reached.
@@ -331,10 +356,10 @@ crate::address::serialize_as_text!(GatewayDestination);
 /// How the receiving side hands bytes to the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct ApplicationTunnel {
-    /// What goes in front of the bytes.
-    pub protocol: ApplicationProtocol,
     /// The port to use instead of the one asked for.
     pub port: Option<u16>,
+    /// What goes in front of the bytes.
+    pub protocol: ApplicationProtocol,
 }
 
 /// What goes in front of the bytes handed to the application.
@@ -350,10 +375,6 @@ pub enum ApplicationProtocol {
 
 pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
-}
-
-fn is_nowhere(locality: &&Locality) -> bool {
-    is_default(*locality)
 }
 
 #[cfg(test)]

@@ -9,7 +9,12 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::{MeshSnapshot, sorted};
-use crate::service::{Endpoint, Service};
+use crate::address::NetworkAddress;
+use crate::service::{
+    CidrVip, Endpoint, IpFamilies, LoadBalancer, Service, SubjectAltName, Visibility,
+    WeightedWaypoint, in_order_of_texts,
+};
+use crate::workload::{GatewayAddress, PortMap};
 
 impl MeshSnapshot {
     /// The sections that are lists.
@@ -46,18 +51,15 @@ impl MeshSnapshot {
     }
 
     /// Shows the JSON of every item of one of [`Self::LISTS`], in the order of their keys, until `show` has enough. Keys
-    /// within an item are in no order. Another name has no items.
+    /// within a workload or a service are mostly in order, within a policy not. Another name has no items.
     pub fn each(&self, section: &str, show: &mut dyn FnMut(&[u8]) -> ControlFlow<()>) {
         match section {
             "policies" => show_all(sorted(self.policies.values(), |p| p.key()), show),
             "services" => {
                 let services = sorted(self.services.all(), |s| (&s.hostname, &s.namespace));
-                let whole = services.into_iter().map(|service| WholeService {
-                    service,
-                    endpoints: Usable {
-                        service,
-                        endpoints: self.endpoints(service).collect(),
-                    },
+                let whole = services.into_iter().map(|service| {
+                    let endpoints = self.endpoints(service).collect();
+                    WholeService::of(service, Some(endpoints))
                 });
                 show_all(whole, show);
             }
@@ -67,12 +69,59 @@ impl MeshSnapshot {
     }
 }
 
-/// A service with its endpoints.
+/// A service, with its endpoints or without; its fields in the order of their names.
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct WholeService<'a> {
-    #[serde(flatten)]
-    service: &'a Service,
-    endpoints: Usable<'a>,
+    canonical: bool,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    cidr_vips: &'a [CidrVip],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoints: Option<Usable<'a>>,
+    hostname: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip_families: Option<IpFamilies>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    load_balancer: Option<&'a LoadBalancer>,
+    name: &'a str,
+    namespace: &'a str,
+    #[serde(serialize_with = "in_order_of_texts")]
+    ports: &'a PortMap,
+    subject_alt_names: &'a [SubjectAltName],
+    vips: &'a [NetworkAddress],
+    visibility: Visibility,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waypoint: Option<&'a GatewayAddress>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    weighted_waypoints: &'a [WeightedWaypoint],
+}
+
+impl<'a> WholeService<'a> {
+    fn of(service: &'a Service, endpoints: Option<Vec<Endpoint>>) -> Self {
+        Self {
+            canonical: service.canonical,
+            cidr_vips: &service.cidr_vips,
+            endpoints: endpoints.map(|endpoints| Usable { service, endpoints }),
+            hostname: &service.hostname,
+            ip_families: service.ip_families,
+            load_balancer: service.load_balancer.as_ref(),
+            name: &service.name,
+            namespace: &service.namespace,
+            ports: &service.ports,
+            subject_alt_names: &service.subject_alt_names,
+            vips: &service.vips,
+            visibility: service.visibility,
+            waypoint: service.waypoint.as_ref(),
+            weighted_waypoints: &service.weighted_waypoints,
+        }
+    }
+}
+
+/// As it was declared, without the endpoints, which are its view's.
+impl Serialize for Service {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        WholeService::of(self, None).serialize(serializer)
+    }
 }
 
 /// The endpoints that may be chosen. Upstream holds no others; ours are kept, so that a change of the service's health
@@ -96,8 +145,11 @@ fn show_all<T: Serialize>(
     items: impl IntoIterator<Item = T>,
     show: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
 ) {
+    let mut text = Vec::new();
     for item in items {
-        if show(&json(&item)).is_break() {
+        text.clear();
+        serde_json::to_writer(&mut text, &item).expect(UNFAILING);
+        if show(&text).is_break() {
             return;
         }
     }
@@ -109,5 +161,7 @@ fn in_order(text: &[u8]) -> Vec<u8> {
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).expect("every key is a text and nothing in the types can fail")
+    serde_json::to_vec(value).expect(UNFAILING)
 }
+
+const UNFAILING: &str = "every key is a text and nothing in the types can fail";

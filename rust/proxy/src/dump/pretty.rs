@@ -1,11 +1,16 @@
 //! JSON made pretty as upstream's `/config_dump` is: two spaces, one thing a line, the keys of every object in order.
 //!
-//! Works on the text. Nothing is taken apart further than into its members, and strings and numbers stay as they are.
+//! Works on the text. Nothing is taken apart further than into its members, and strings and numbers stay as they are. What
+//! has its keys in order already, as the mesh writes most things, is not even that: it is only spaced out, in one pass.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use serde_json::value::RawValue;
+
+use spaced::space_out;
+
+mod spaced;
 
 /// Where the text goes.
 pub(super) trait Out {
@@ -19,6 +24,11 @@ pub(super) trait Out {
 /// is written as it came.
 pub(super) fn value(json: &[u8], depth: usize, out: &mut impl Out) -> ControlFlow<()> {
     let json = json.trim_ascii();
+    let before = out.text().len();
+    if json.len() <= AT_ONCE && space_out(json, depth, out.text()).is_some() {
+        return out.breathe();
+    }
+    out.text().truncate(before);
     match json.first() {
         Some(b'{') if depth < MAX_DEPTH => {
             if let Ok(members) = serde_json::from_slice::<BTreeMap<String, &RawValue>>(json) {
@@ -86,10 +96,15 @@ pub(super) fn close(text: &mut Vec<u8>, len: usize, depth: usize, bracket: u8) {
 
 fn line(text: &mut Vec<u8>, depth: usize) {
     text.push(b'\n');
-    for _ in 0..depth {
-        text.extend_from_slice(b"  ");
-    }
+    let spaces = 2 * depth.min(MAX_DEPTH);
+    text.extend_from_slice(&[b' '; 2 * MAX_DEPTH][..spaces]);
 }
 
 /// A policy's rules, the deepest thing that there is, are eight deep. The bound is for what is given by mistake.
 const MAX_DEPTH: usize = 32;
+
+/// What is longer is written in parts, so that the text may be taken away between them.
+const AT_ONCE: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests;
