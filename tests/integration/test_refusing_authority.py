@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from grpclib import GRPCError, Status
 
-from tests.support.apps import Application, Heard, direct
+from tests.support.apps import Application, Heard, direct, hears_at_once
 from tests.support.istio_ca import IstioCa
 from tests.support.istio_nodes import IstioNode
 from tests.support.nodes import Mesh, as_text
@@ -74,7 +74,7 @@ def test_who_needs_what_is_refused_hears_why_at_once_and_is_served_once_it_is_th
         client.log.wait_for("no new certificate; asking again")
         for _ in range(3):
             after, began = len(client.access), time.monotonic()
-            assert application.adopts(direct(way)).hears() == RESET
+            assert hears_at_once(way) == RESET
             assert time.monotonic() - began < PATIENCE / 2
             line = client.access.wait_for(after=after, error=re.compile("^identity error: "))
             assert "UNAUTHENTICATED: request impersonation authentication failure" in line["error"]
