@@ -48,9 +48,10 @@ def use(wanted: Filter) -> None:
     """Exchanges the filter of the running log. The data plane has its own, which is told the same."""
     logger = logging.getLogger("ztunnel")
     for handler in logger.handlers:
-        # What is not wanted is not counted either.
         limited = [each for each in handler.filters if isinstance(each, Limited)]
-        handler.filters[:] = [Wanted(wanted), *limited]
+        if limited:  # else it is not ours: whoever listens beside us hears what he likes
+            # What is not wanted is not counted either.
+            handler.filters[:] = [Wanted(wanted), *limited]
     # What no target asks for is turned away before a record is made.
     logger.setLevel(wanted.lowest)
 
