@@ -166,6 +166,8 @@ class NodeSettings:
     """Say who our workload is in answers, and label connections with what requests say of themselves."""
     localhost_app_tunnel: bool = True
     """Deliver to applications that take PROXY headers on the loopback address."""
+    tag: str | None = None
+    """What `istio_build` shows; None: the version of this program."""
     authz_info_logging: bool = False
     """Tell what policies say of each connection at INFO, not at DEBUG."""
     operator_tunnels: bool = False
@@ -208,6 +210,7 @@ class NodeSettings:
             "firstFlight": self.first_flight,
             "responseBaggage": self.response_baggage,
             "localhostAppTunnel": self.localhost_app_tunnel,
+            "tag": self.tag,
             "authzInfoLogging": self.authz_info_logging,
             "operatorTunnels": self.operator_tunnels,
             "ipv6": self.ipv6,

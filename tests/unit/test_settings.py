@@ -53,6 +53,7 @@ def test_the_least_that_a_node_must_be_told_has_defaults_for_the_rest() -> None:
         "firstFlight": True,
         "responseBaggage": True,
         "localhostAppTunnel": True,
+        "tag": None,
         "authzInfoLogging": False,
         "operatorTunnels": False,
         "ipv6": True,

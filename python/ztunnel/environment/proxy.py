@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ztunnel.environment import table
 from ztunnel.environment.control_plane import endpoint, token, xds
 from ztunnel.environment.reading import read_config
 from ztunnel.environment.unbuilt import not_built, refuse
@@ -78,7 +79,10 @@ def read_environment(
         raise EnvironmentUnusable(variables.mistakes)
     return ProxySettings(
         config=config,
-        node=_node(config, config.workload, ca, xds(config, shown)),
+        node=dataclasses.replace(
+            _node(config, config.workload, ca, xds(config, shown)),
+            tag=variables.get(table.META_ISTIO_VERSION.name) or "unknown",
+        ),
         workload=config.workload,
         mesh=config.mesh.local,
         not_built=not_built(variables),

@@ -112,7 +112,10 @@ impl DataPlane {
             demand: (settings.on_demand).then(|| Demand::new(settings.deadlines.demand)),
             credentials: CredentialStore::new(records.plan).with_groups(settings.tls.groups),
             events: Events::new()?,
-            metrics: Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), losses)),
+            metrics: Arc::new(Metrics::new(
+                settings.tag.as_deref().unwrap_or(env!("CARGO_PKG_VERSION")),
+                losses,
+            )),
             readiness: Arc::new(Readiness::new([SYNC, PROXY], heartbeats.clone())),
             heartbeats,
             own: OnceLock::new(),

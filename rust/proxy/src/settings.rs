@@ -74,6 +74,9 @@ pub struct Settings {
     /// Tell what policies say of each connection at INFO, not at DEBUG.
     #[serde(default)]
     pub authz_info_logging: bool,
+    /// What `istio_build` shows as its tag; absent: the version of this program (spec/control.md §12).
+    #[serde(default)]
+    pub tag: Option<String>,
     /// Who resolves the names of workloads that have no address.
     #[serde(default)]
     pub resolver: Resolver,
