@@ -70,8 +70,18 @@ pub(crate) struct Authority {
 
 impl Authority {
     pub(crate) fn root(name: &str) -> Self {
-        let issuer =
-            CertifiedIssuer::self_signed(authority(name), KeyPair::generate().unwrap()).unwrap();
+        Self::root_of(authority(name))
+    }
+
+    pub(super) fn root_until(name: &str, year: i32) -> Self {
+        let mut params = authority(name);
+        params.not_after = date_time_ymd(year, 1, 1);
+        Self::root_of(params)
+    }
+
+    fn root_of(params: CertificateParams) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let issuer = CertifiedIssuer::self_signed(params, key).unwrap();
         Self {
             root_pem: issuer.pem(),
             above: Vec::new(),

@@ -137,7 +137,8 @@ impl Trust {
     ) -> Result<(), VerifyError> {
         check_size(leaf, intermediates)?;
         self.anchors
-            .path(leaf, intermediates, now, usage, None)
+            .path(leaf, intermediates, now, usage)
+            .map(drop)
             .map_err(VerifyError::of_path)
     }
 
@@ -175,42 +176,83 @@ impl Anchors {
         &self.digest
     }
 
+    /// The way from a leaf to a root, or why there is none.
     fn path(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
         usage: impl ExtendedKeyUsageValidator,
-        revocation: Option<RevocationOptions<'_>>,
-    ) -> Result<(), webpki::Error> {
+    ) -> Result<Way<'_>, webpki::Error> {
         let leaf = EndEntityCert::try_from(leaf)?;
-        leaf.verify_for_usage(
-            self.algorithms.all,
-            &self.roots,
-            intermediates,
-            now,
-            usage,
-            revocation,
-            None,
-        )
-        .map(drop)
+        let (algorithms, roots) = (self.algorithms.all, &self.roots);
+        let path =
+            leaf.verify_for_usage(algorithms, roots, intermediates, now, usage, None, None)?;
+        let signers = path.intermediate_certificates();
+        let root = roots.iter().find(|root| std::ptr::eq(*root, path.anchor()));
+        Ok(Way {
+            signers: signers.map(|signer| signer.der().into_owned()).collect(),
+            root: root.expect("was looked for among these"),
+        })
     }
 
     /// Whether every way from the chain to a root goes over a certificate that these lists, signed by its issuer, name.
+    ///
+    /// One way after the other, each with nothing beside it: of a search that fails webpki gives the reason of one dead
+    /// end, and it is the peer who chooses these. A certificate of its issuer's name that has expired and that nobody has
+    /// signed would be the reason, and a crowd of such ones a search that is given up.
     pub(super) fn find_revoked(
         &self,
         shown: &Shown<'_>,
         at: UnixTime,
         lists: RevocationOptions<'_>,
     ) -> bool {
-        let usage = key_usage(shown.usage);
-        let path = self.path(shown.leaf, shown.intermediates, at, usage, Some(lists));
+        let mut left = shown.intermediates.to_vec();
+        // Out of ways, or out of patience with those who show so much: none is good.
+        while let Ok(way) = self.path(shown.leaf, &left, at, key_usage(shown.usage)) {
+            if !self.is_revoked(&way, shown, at, lists) {
+                return false;
+            }
+            let Some(signer) = way.signers.first() else {
+                return true;
+            };
+            left.retain(|other| other != signer);
+        }
+        true
+    }
+
+    fn is_revoked(
+        &self,
+        way: &Way<'_>,
+        shown: &Shown<'_>,
+        at: UnixTime,
+        lists: RevocationOptions<'_>,
+    ) -> bool {
+        let path = EndEntityCert::try_from(shown.leaf).and_then(|leaf| {
+            leaf.verify_for_usage(
+                self.algorithms.all,
+                std::slice::from_ref(way.root),
+                &way.signers,
+                at,
+                key_usage(shown.usage),
+                Some(lists),
+                None,
+            )
+            .map(drop)
+        });
         // The latter: signed by the issuer, whose certificate forgets to say that it may. The operator gave us the list.
         matches!(
             path,
             Err(webpki::Error::CertRevoked | webpki::Error::IssuerNotCrlSigner)
         )
     }
+}
+
+/// From a leaf to a root.
+struct Way<'a> {
+    /// The leaf's first.
+    signers: Vec<CertificateDer<'static>>,
+    root: &'a TrustAnchor<'static>,
 }
 
 fn key_usage(usage: Use) -> KeyUsage {

@@ -202,6 +202,34 @@ fn a_listed_certificate_that_nobody_needs_changes_nothing() {
     assert_eq!((a.reason(), b.reason()), ("none", "none"));
 }
 
+/// Nothing of what a peer shows beside its chain has to be signed by anybody: dead ends must not say why it is refused.
+#[test]
+fn whatever_else_the_revoked_show_they_are_refused() {
+    let root = Authority::root("root");
+    let signer = root.intermediate("signer");
+    let forged = |name| {
+        let expired = vec![Authority::root_until(name, 2021).der().clone()];
+        let crowd = || Authority::root(name).der().clone();
+        [expired, (0..6).map(|_| crowd()).collect::<Vec<_>>()]
+    };
+    for (authority, dead_ends) in [(&root, forged("root")), (&signer, forged("signer"))] {
+        let server = Node::new(SERVER, &root);
+        let client = Node::new(CLIENT, authority);
+        let trust = server.certificate.trust();
+        let list = list(crl_of(authority, &[client.serial()]));
+        server.revocations.replace(list);
+        for ends in dead_ends {
+            let shown = [&client.chain[1..], &ends[..]].concat();
+            let now = UnixTime::now();
+            let outcome = trust.peer(&client.chain[0], &shown, now, Use::Client);
+            assert_eq!(outcome, Err(crate::tls::VerifyError::Revoked));
+            let chain = [&client.chain[..1], &shown[..]].concat();
+            let late = trust.standing(&chain, Use::Client);
+            assert!(matches!(late, Err(crate::tls::VerifyError::Revoked)));
+        }
+    }
+}
+
 #[test]
 fn a_live_connection_is_found_by_a_later_list_and_only_if_it_is_tracked() {
     let root = Authority::root("root");
