@@ -2,6 +2,8 @@
 //!
 //! What they say is `mesh::authorize`'s. Live connections are asked about again in `connections/recheck.rs`.
 
+use std::sync::Arc;
+
 use mesh::authorize::{ConnectionFacts, Decision, Note, Reason, Verdict, authorize};
 use mesh::workload::Workload;
 
@@ -12,7 +14,8 @@ use crate::telemetry::metrics::Metrics;
 
 const TARGET: &str = "rbac";
 
-/// Whether a connection to `workload` may pass.
+/// Whether a connection to `workload` may pass, by the policies that it has now: a connection may have waited for seconds
+/// since it found the workload, and was not guarded before it came here.
 ///
 /// # Errors
 /// Its policies say no; the text is for the access log.
@@ -21,7 +24,9 @@ pub(crate) fn permit(
     workload: &Workload,
     facts: &ConnectionFacts,
 ) -> Result<(), Error> {
-    let decision = authorize(&shared.snapshot(), workload, facts);
+    let mesh = shared.snapshot();
+    let now = mesh.workload_by_uid(&workload.uid);
+    let decision = authorize(&mesh, now.map_or(workload, Arc::as_ref), facts);
     let level = if shared.settings.authz_info_logging {
         Level::Info
     } else {

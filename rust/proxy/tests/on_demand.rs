@@ -11,7 +11,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mesh::decode::{TYPE_ISTIO_ADDRESS, TYPE_SERVICE, TYPE_WORKLOAD};
+use mesh::decode::{TYPE_AUTHORIZATION, TYPE_ISTIO_ADDRESS, TYPE_SERVICE, TYPE_WORKLOAD};
 use mesh::delta::Response;
 use proxy::DataPlane;
 use proxy::control::Event;
@@ -142,38 +142,36 @@ fn one_of_ten_thousand_in_an_answer_is_found_however_they_meet() {
 
 #[test]
 fn a_request_waits_to_learn_that_we_are_its_waypoint_and_not_to_learn_who_asks() {
-    let (authority, echo) = (authority(), echo());
-    let more = json!({"onDemand": true, "deadlines": {"demand": NEVER}});
-    let inbound = json!({"inbound": "127.0.0.2:0"});
-    let waypoint = node(&authority, "web", &inbound, 15008, &more);
-    let inbound = waypoint.start().unwrap()["inbound"].port();
-    let target = format!("{VIP}:{}", echo.port());
-    let forwards = json!({"forwards": [{"listen": "127.0.0.1:0", "target": target}]});
-    let client = node(&authority, "client", &forwards, inbound, &json!({}));
-    let way_in = client.start().unwrap()["forwards[0]"];
-    let pod = |name: &str, address: &str| {
-        json!({"uid": name, "name": name, "namespace": "default", "serviceAccount": name,
-            "workloadIps": [address], "protocol": "HBONE", "services": {}})
-        .to_string()
-    };
-    let (ours, theirs) = (pod("client", "127.0.0.1"), pod("web", "127.0.0.2"));
-    let gateway = json!({"destination": "/127.0.0.2", "hboneMtlsPort": inbound});
-    let service = service("web", VIP, echo.port(), &json!({"waypoint": gateway})).to_string();
-    let service = resource(TYPE_SERVICE, "ns/web.ns", &service);
-    let theirs = resource(TYPE_WORKLOAD, "web", &theirs);
-    let ours = resource(TYPE_WORKLOAD, "client", &ours);
-    assert_eq!(client.apply(&[ours, theirs, service], &[]), []);
-    assert_eq!(waypoint.apply(&[theirs], &[]), []);
-    for node in [&client, &waypoint] {
-        node.mark_synced();
-    }
-    let connection = TcpStream::connect_timeout(&way_in, PATIENCE).unwrap();
-    connection.set_read_timeout(Some(PATIENCE)).unwrap();
-    assert_eq!(wanted(&waypoint, 1), [format!("/{VIP}")]);
-    assert_eq!(waypoint.apply(&[service], &[]), []);
+    let through = ThroughWaypoint::start();
+    let connection = through.connect();
+    assert_eq!(wanted(&through.waypoint, 1), [format!("/{VIP}")]);
+    through.tell_service();
     echoed(connection);
     // Who asked is known to nobody still, and nobody has answered.
-    assert_eq!(wanted(&waypoint, 1), ["/127.0.0.1"]);
+    assert_eq!(wanted(&through.waypoint, 1), ["/127.0.0.1"]);
+}
+
+#[test]
+fn a_policy_that_is_attached_while_a_request_waits_is_asked() {
+    let through = ThroughWaypoint::start();
+    let mut connection = through.connect();
+    assert_eq!(wanted(&through.waypoint, 1), [format!("/{VIP}")]);
+    let policy = json!({"name": "nobody", "namespace": "ns", "scope": "WorkloadSelector",
+        "action": "Deny", "dryRun": false, "rules": [[]]})
+    .to_string();
+    let attached = pod(
+        "web",
+        "127.0.0.2",
+        &json!({"authorizationPolicies": ["ns/nobody"]}),
+    );
+    let resources = [
+        resource(TYPE_AUTHORIZATION, "ns/nobody", &policy),
+        resource(TYPE_WORKLOAD, "web", &attached),
+    ];
+    assert_eq!(through.waypoint.apply(&resources, &[]), []);
+    through.tell_service();
+    let end = connection.read(&mut [0]).unwrap_err();
+    assert_eq!(end.kind(), ErrorKind::ConnectionReset);
 }
 
 #[test]
@@ -258,6 +256,70 @@ impl Node {
         ];
         assert_eq!(self.plane.apply(&resources, &[]), []);
     }
+}
+
+/// A client and the waypoint of a service, which does not know the service yet.
+struct ThroughWaypoint {
+    waypoint: DataPlane,
+    /// Kept alive.
+    _client: DataPlane,
+    way_in: SocketAddr,
+    service: String,
+}
+
+impl ThroughWaypoint {
+    fn start() -> Self {
+        let (authority, echo) = (authority(), echo());
+        let more = json!({"onDemand": true, "deadlines": {"demand": NEVER}});
+        let inbound = json!({"inbound": "127.0.0.2:0"});
+        let waypoint = node(&authority, "web", &inbound, 15008, &more);
+        let inbound = waypoint.start().unwrap()["inbound"].port();
+        let target = format!("{VIP}:{}", echo.port());
+        let forwards = json!({"forwards": [{"listen": "127.0.0.1:0", "target": target}]});
+        let client = node(&authority, "client", &forwards, inbound, &json!({}));
+        let way_in = client.start().unwrap()["forwards[0]"];
+        let ours = pod("client", "127.0.0.1", &json!({}));
+        let theirs = pod("web", "127.0.0.2", &json!({}));
+        let gateway = json!({"destination": "/127.0.0.2", "hboneMtlsPort": inbound});
+        let service = service("web", VIP, echo.port(), &json!({"waypoint": gateway})).to_string();
+        let theirs = resource(TYPE_WORKLOAD, "web", &theirs);
+        let resources = [
+            resource(TYPE_WORKLOAD, "client", &ours),
+            theirs,
+            resource(TYPE_SERVICE, "ns/web.ns", &service),
+        ];
+        assert_eq!(client.apply(&resources, &[]), []);
+        assert_eq!(waypoint.apply(&[theirs], &[]), []);
+        for node in [&client, &waypoint] {
+            node.mark_synced();
+        }
+        Self {
+            waypoint,
+            _client: client,
+            way_in,
+            service,
+        }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect_timeout(&self.way_in, PATIENCE).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// What the waypoint misses.
+    fn tell_service(&self) {
+        let service = resource(TYPE_SERVICE, "ns/web.ns", &self.service);
+        assert_eq!(self.waypoint.apply(&[service], &[]), []);
+    }
+}
+
+fn pod(name: &str, address: &str, more: &Value) -> String {
+    let mut pod = json!({"uid": name, "name": name, "namespace": "default", "serviceAccount": name,
+        "workloadIps": [address], "protocol": "HBONE", "services": {}});
+    let more = more.as_object().unwrap().clone();
+    pod.as_object_mut().unwrap().extend(more);
+    pod.to_string()
 }
 
 /// The next wishes, so many.
