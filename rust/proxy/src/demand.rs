@@ -102,7 +102,7 @@ impl Demand {
         };
         // The sender sends nothing: it goes.
         if timeout_at(deadline, answer.changed()).await.is_err() {
-            self.answered(key, Some(UNANSWERED));
+            self.table().give_up(key, self.patience, Instant::now());
             let text = format!("no answer about {key} in time; connections go on without it");
             shared
                 .log
@@ -228,6 +228,15 @@ impl Table {
         self.entries.insert(key.clone(), entry);
         self.asked[asker as usize] += 1;
         Asked::Now(receiver)
+    }
+
+    /// Somebody's patience has ended. Nobody else's has to with it: he may have spent it on something else before.
+    fn give_up(&mut self, key: &GatewayDestination, patience: Duration, now: Instant) {
+        if let Some(Entry::Asked { since, .. }) = self.entries.get(key)
+            && now + GRACE >= *since + patience
+        {
+            self.answer(key, Some(UNANSWERED), now);
+        }
     }
 
     /// Ends what nobody can be waiting for any more.

@@ -95,6 +95,20 @@ fn what_got_no_answer_is_given_up_by_those_who_come_later() {
 }
 
 #[test]
+fn who_has_no_time_left_ends_nobody_elses_waiting() {
+    let (mut table, start) = (Table::default(), Instant::now());
+    let missed = key("/10.0.0.1");
+    let other = now(&mut table, &missed, start);
+    table.give_up(&missed, PATIENCE, start + Duration::from_millis(100));
+    assert!(!is_answered(&other));
+    before(&mut table, &missed, start + Duration::from_millis(100));
+    // Timers are a little early or late.
+    let over = start + PATIENCE - Duration::from_millis(1);
+    table.give_up(&missed, PATIENCE, over);
+    assert!(is_answered(&other) && goes_on(&mut table, &missed, over));
+}
+
+#[test]
 fn a_late_answer_is_no_new_absence() {
     let (mut table, start) = (Table::default(), Instant::now());
     let missed = key("/10.0.0.1");
