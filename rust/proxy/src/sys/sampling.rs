@@ -55,7 +55,8 @@ impl Sampling {
             timers: Vec::new(),
         };
         for slot in slots() {
-            slot.state.store(FREE, Release);
+            // Not one that is taken: a late signal of the last profile may be writing it still.
+            let _ = slot.state.compare_exchange(FULL, FREE, AcqRel, Relaxed);
         }
         LOST.store(0, Relaxed);
         // The first unwinding in a process may have to load something, which a signal handler must not.

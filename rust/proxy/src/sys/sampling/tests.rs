@@ -75,3 +75,16 @@ fn threads_have_numbers_and_names() {
     assert_eq!(name.join().unwrap().as_deref(), Some("somebody"));
     assert_eq!(thread_name(0), None);
 }
+
+#[test]
+fn what_a_late_signal_of_the_last_profile_writes_is_left_to_it() {
+    let _turn = turn();
+    drop(Sampling::begin(Duration::from_millis(10)).unwrap());
+    let states = |index: usize| &slots()[index].state;
+    states(0).store(TAKEN, Release);
+    states(1).store(FULL, Release);
+    let sampling = Sampling::begin(Duration::from_millis(10)).unwrap();
+    assert_eq!(states(0).load(Acquire), TAKEN);
+    sampling.take(|_| panic!("is of the last profile"));
+    states(0).store(FREE, Release);
+}
