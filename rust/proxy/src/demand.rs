@@ -40,8 +40,8 @@ pub(crate) enum Asker {
 #[derive(Default)]
 struct Table {
     entries: HashMap<GatewayDestination, Entry>,
-    /// Connections that wait.
-    waiting: usize,
+    /// Connections that wait, by who asked.
+    waiting: [usize; 2],
     /// Keys that wait for an answer, by who asked.
     asked: [usize; 2],
 }
@@ -96,8 +96,8 @@ impl Demand {
             self.answered(key, None);
             return true;
         }
-        let Some(_waiting) = self.wait() else {
-            tell_full(shared);
+        let Some(_waiting) = self.wait(asker) else {
+            tell_full(shared, asker);
             return false;
         };
         // The sender sends nothing: it goes.
@@ -166,13 +166,15 @@ impl Demand {
         }
     }
 
-    fn wait(&self) -> Option<Waiting<'_>> {
+    fn wait(&self, asker: Asker) -> Option<Waiting<'_>> {
         let mut table = self.table();
-        if table.waiting == MAX_WAITING {
+        let waiting = &mut table.waiting[asker as usize];
+        if *waiting == asker.most_waiting() {
             return None;
         }
-        table.waiting += 1;
-        Some(Waiting(self))
+        *waiting += 1;
+        let demand = self;
+        Some(Waiting { demand, asker })
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -182,11 +184,14 @@ impl Demand {
 }
 
 /// A connection that waits.
-struct Waiting<'a>(&'a Demand);
+struct Waiting<'a> {
+    demand: &'a Demand,
+    asker: Asker,
+}
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.table().waiting -= 1;
+        self.demand.table().waiting[self.asker as usize] -= 1;
     }
 }
 
@@ -298,11 +303,24 @@ impl Asker {
             Self::Peer => 64,
         }
     }
+
+    /// Connections at once, any number of which may wait for the same.
+    const fn most_waiting(self) -> usize {
+        match self {
+            Self::Application => 4096,
+            Self::Peer => 1024,
+        }
+    }
 }
 
-fn tell_full(shared: &Shared) {
+fn tell_full(shared: &Shared, asker: Asker) {
+    let whose = match asker {
+        Asker::Application => "applications",
+        Asker::Peer => "peers",
+    };
+    let most = asker.most_waiting();
     let text = format!(
-        "more than {MAX_WAITING} connections wait for the control plane; the others go on without it"
+        "more than {most} connections of {whose} wait for the control plane; the others go on without it"
     );
     shared
         .log
@@ -311,8 +329,6 @@ fn tell_full(shared: &Shared) {
 
 /// Of all entries. A scan of addresses would make any number of absent ones.
 const MAX_ENTRIES: usize = 8192;
-/// Connections at once.
-const MAX_WAITING: usize = 4096;
 
 /// How long nobody is asked again for what nobody has. A pod that comes meanwhile is taken for a plain address; whatever
 /// istiod pushes by itself is known at once all the same.

@@ -176,11 +176,20 @@ fn an_answer_releases_what_it_brought_and_what_it_only_named() {
 }
 
 #[test]
-fn so_many_wait_and_no_more() {
+fn so_many_wait_and_no_more_and_peers_in_nobodys_place() {
     let demand = Demand::new(PATIENCE);
-    let waiting: Vec<_> = (0..MAX_WAITING).map(|_| demand.wait().unwrap()).collect();
-    assert!(demand.wait().is_none());
-    drop(waiting);
-    assert!(demand.wait().is_some());
-    assert_eq!(demand.table().waiting, 0);
+    let fill = |asker: Asker| {
+        let waiting: Vec<_> = (0..asker.most_waiting())
+            .map(|_| demand.wait(asker).unwrap())
+            .collect();
+        assert!(demand.wait(asker).is_none());
+        waiting
+    };
+    let peers = fill(Asker::Peer);
+    let applications = fill(Asker::Application);
+    drop((peers, applications));
+    for asker in [Asker::Application, Asker::Peer] {
+        assert!(demand.wait(asker).is_some());
+    }
+    assert_eq!(demand.table().waiting, [0, 0]);
 }
