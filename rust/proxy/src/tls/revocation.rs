@@ -24,7 +24,7 @@ use webpki::{
 };
 
 use super::chains::{Fingerprint, Use};
-use super::verify::Anchors;
+use super::verify::{Anchors, Way, key_usage};
 use crate::recent::Recent;
 
 /// Largest file that is read. Ten MiB in DER name some 250,000 certificates (spec/reliability.md F34), and PEM is a third
@@ -159,20 +159,54 @@ impl RevocationList {
         self.generation
     }
 
-    /// Whether one of a chain's certificates is revoked, for whoever believes `anchors`. The chain has been found to be
-    /// good at the time `at` otherwise.
+    /// Whether every way from a chain to a root goes over a revoked certificate, for whoever believes `anchors`. The chain
+    /// has been found to be good at the time `at` otherwise.
     pub(super) fn revokes(&self, anchors: &Anchors, shown: &Shown<'_>, at: UnixTime) -> bool {
-        let hits = self.hits(shown);
+        if self.hits(shown).is_empty() {
+            return false;
+        }
+        let mut left = shown.intermediates.to_vec();
+        // Out of ways, or out of patience with those who show so much: none is good.
+        while let Ok(way) = anchors.path(shown.leaf, &left, at, key_usage(shown.usage)) {
+            if !self.names(anchors, &way, shown, at) {
+                return false;
+            }
+            // Another way must do without this signer, or there is none.
+            let Some(signer) = way.signers.first() else {
+                return true;
+            };
+            left.retain(|other| other != signer);
+        }
+        true
+    }
+
+    /// Whether a certificate of this way is revoked. Remembered by what the way is made of: what else a peer shows is of its
+    /// choice, and must not make us look through the lists again.
+    fn names(&self, anchors: &Anchors, way: &Way<'_>, shown: &Shown<'_>, at: UnixTime) -> bool {
+        let needed = Shown {
+            intermediates: &way.signers,
+            ..*shown
+        };
+        let hits = self.hits(&needed);
         if hits.is_empty() {
             return false;
         }
-        let key = [anchors.digest(), shown.fingerprint().as_bytes()].concat();
+        let key = [anchors.digest(), needed.fingerprint().as_bytes()].concat();
         let mut verdict = [0; 32];
         verdict.copy_from_slice(digest(&SHA256, &key).as_ref());
         if let Some(known) = self.verdicts().0.get(&verdict) {
             return known;
         }
-        let revoked = self.confirms(&hits, anchors, shown, at);
+        // Each by itself, as issuers may share a name.
+        let revoked = hits.iter().any(|&hit| {
+            let parsed = BorrowedCertRevocationList::from_der(&self.lists[hit].der);
+            parsed.is_ok_and(|list| {
+                let list = CertRevocationList::from(list);
+                let asked = (at, shown.usage);
+                options(&[&list])
+                    .is_some_and(|list| anchors.is_revoked(shown.leaf, way, asked, list))
+            })
+        });
         self.verdicts().0.insert(verdict, revoked);
         revoked
     }
@@ -200,23 +234,6 @@ impl RevocationList {
         hits.sort_unstable();
         hits.dedup();
         hits
-    }
-
-    /// Whether those lists are the issuers' own and mean it. All together first, for a chain that has several ways to a
-    /// root, each cut by another list; then each by itself, for issuers that share a name.
-    fn confirms(&self, hits: &[usize], anchors: &Anchors, shown: &Shown<'_>, at: UnixTime) -> bool {
-        let parsed: Vec<_> = hits
-            .iter()
-            .filter_map(|&hit| BorrowedCertRevocationList::from_der(&self.lists[hit].der).ok())
-            .map(CertRevocationList::from)
-            .collect();
-        let all: Vec<_> = parsed.iter().collect();
-        let each = all
-            .chunks(1)
-            .take(if all.len() > 1 { all.len() } else { 0 });
-        std::iter::once(&all[..]).chain(each).any(|lists| {
-            options(lists).is_some_and(|options| anchors.find_revoked(shown, at, options))
-        })
     }
 
     fn hash(&self, serial: &[u8]) -> u64 {

@@ -111,6 +111,12 @@ impl Authority {
         }
     }
 
+    /// A certificate for the name and the key of another, of this one's signing.
+    pub(super) fn cross(&self, other: &Self, name: &str) -> CertificateDer<'static> {
+        let certificate = authority(name).signed_by(other.issuer.key(), &self.issuer);
+        certificate.unwrap().der().clone()
+    }
+
     /// Itself as somebody to trust.
     pub(super) fn anchor(&self) -> TrustAnchor<'static> {
         webpki::anchor_from_trusted_cert(self.issuer.der())

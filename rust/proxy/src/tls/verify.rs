@@ -154,7 +154,10 @@ impl fmt::Debug for Trust {
 }
 
 impl Anchors {
-    fn new(roots: Vec<TrustAnchor<'static>>, algorithms: WebPkiSupportedAlgorithms) -> Self {
+    pub(super) fn new(
+        roots: Vec<TrustAnchor<'static>>,
+        algorithms: WebPkiSupportedAlgorithms,
+    ) -> Self {
         let mut context = Context::new(&SHA256);
         for root in &roots {
             for part in [&root.subject, &root.subject_public_key_info] {
@@ -176,8 +179,8 @@ impl Anchors {
         &self.digest
     }
 
-    /// The way from a leaf to a root, or why there is none.
-    fn path(
+    /// A way from a leaf to a root, or why there is none.
+    pub(super) fn path(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
@@ -196,46 +199,25 @@ impl Anchors {
         })
     }
 
-    /// Whether every way from the chain to a root goes over a certificate that these lists, signed by its issuer, name.
-    ///
-    /// One way after the other, each with nothing beside it: of a search that fails webpki gives the reason of one dead
-    /// end, and it is the peer who chooses these. A certificate of its issuer's name that has expired and that nobody has
-    /// signed would be the reason, and a crowd of such ones a search that is given up.
-    pub(super) fn find_revoked(
+    /// Whether a list, signed by its issuer, names a certificate of this way. Asked with nothing beside the way: of a search
+    /// that fails webpki gives the reason of one dead end, and it is the peer who chooses these. A certificate of its
+    /// issuer's name that has expired and that nobody has signed would be the reason, and a crowd of such ones a search
+    /// that is given up.
+    pub(super) fn is_revoked(
         &self,
-        shown: &Shown<'_>,
-        at: UnixTime,
-        lists: RevocationOptions<'_>,
-    ) -> bool {
-        let mut left = shown.intermediates.to_vec();
-        // Out of ways, or out of patience with those who show so much: none is good.
-        while let Ok(way) = self.path(shown.leaf, &left, at, key_usage(shown.usage)) {
-            if !self.is_revoked(&way, shown, at, lists) {
-                return false;
-            }
-            let Some(signer) = way.signers.first() else {
-                return true;
-            };
-            left.retain(|other| other != signer);
-        }
-        true
-    }
-
-    fn is_revoked(
-        &self,
+        leaf: &CertificateDer<'_>,
         way: &Way<'_>,
-        shown: &Shown<'_>,
-        at: UnixTime,
-        lists: RevocationOptions<'_>,
+        (at, usage): (UnixTime, Use),
+        list: RevocationOptions<'_>,
     ) -> bool {
-        let path = EndEntityCert::try_from(shown.leaf).and_then(|leaf| {
+        let path = EndEntityCert::try_from(leaf).and_then(|leaf| {
             leaf.verify_for_usage(
                 self.algorithms.all,
                 std::slice::from_ref(way.root),
                 &way.signers,
                 at,
-                key_usage(shown.usage),
-                Some(lists),
+                key_usage(usage),
+                Some(list),
                 None,
             )
             .map(drop)
@@ -249,13 +231,13 @@ impl Anchors {
 }
 
 /// From a leaf to a root.
-struct Way<'a> {
+pub(super) struct Way<'a> {
     /// The leaf's first.
-    signers: Vec<CertificateDer<'static>>,
+    pub(super) signers: Vec<CertificateDer<'static>>,
     root: &'a TrustAnchor<'static>,
 }
 
-fn key_usage(usage: Use) -> KeyUsage {
+pub(super) fn key_usage(usage: Use) -> KeyUsage {
     match usage {
         Use::Client => KeyUsage::client_auth(),
         Use::Server => KeyUsage::server_auth(),

@@ -231,6 +231,63 @@ fn whatever_else_the_revoked_show_they_are_refused() {
 }
 
 #[test]
+fn who_has_two_ways_to_a_root_is_refused_when_both_are_cut() {
+    let (old, new) = (Authority::root("old"), Authority::root("new"));
+    let signer = old.intermediate("signer");
+    let client = Node::new(CLIENT, &signer);
+    let [leaf, by_old] = &client.chain[..] else {
+        panic!("a leaf and its signer");
+    };
+    let by_new = new.cross(&signer, "signer");
+    let anchors = Anchors::new(
+        vec![old.anchor(), new.anchor()],
+        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms,
+    );
+    let old_list = crl_of(&old, &[serial(by_old)]);
+    let new_list = crl_of(&new, &[serial(&by_new)]);
+    let both = format!("{old_list}{new_list}");
+    for (content, by_the_old, by_the_new, by_both) in [
+        ("", false, false, false),
+        (&*old_list, true, false, false),
+        (&*new_list, false, true, false),
+        (&*both, true, true, true),
+    ] {
+        let list = list(content);
+        let revokes = |intermediates: &[CertificateDer<'_>]| {
+            let usage = Use::Client;
+            let shown = Shown {
+                leaf,
+                intermediates,
+                usage,
+            };
+            list.revokes(&anchors, &shown, UnixTime::now())
+        };
+        let (a, b) = (by_old.clone(), by_new.clone());
+        assert_eq!(revokes(&[a.clone()]), by_the_old, "{content}");
+        assert_eq!(revokes(&[b.clone()]), by_the_new, "{content}");
+        for several in [[a.clone(), b.clone()], [b, a]] {
+            assert_eq!(revokes(&several), by_both, "{content}");
+        }
+    }
+}
+
+#[test]
+fn whatever_else_the_revoked_show_the_lists_are_looked_through_once() {
+    let root = Authority::root("root");
+    let client = Node::new(CLIENT, &root);
+    let revocations = &client.revocations;
+    revocations.replace(list(crl_of(&root, &[client.serial()])));
+    for number in 0..5 {
+        let junk = Authority::root(&format!("junk {number}"));
+        let shown = [junk.der().clone()];
+        let trust = client.certificate.trust();
+        let outcome = trust.peer(&client.chain[0], &shown, UnixTime::now(), Use::Client);
+        assert_eq!(outcome, Err(crate::tls::VerifyError::Revoked));
+    }
+    assert_eq!(revocations.current().verdicts().0.len(), 1);
+}
+
+#[test]
 fn a_live_connection_is_found_by_a_later_list_and_only_if_it_is_tracked() {
     let root = Authority::root("root");
     let (client, server) = (Node::new(CLIENT, &root), Node::new(SERVER, &root));
