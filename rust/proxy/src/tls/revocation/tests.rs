@@ -263,8 +263,8 @@ fn who_has_two_ways_to_a_root_is_refused_when_both_are_cut() {
             list.revokes(&anchors, &shown, UnixTime::now())
         };
         let (a, b) = (by_old.clone(), by_new.clone());
-        assert_eq!(revokes(&[a.clone()]), by_the_old, "{content}");
-        assert_eq!(revokes(&[b.clone()]), by_the_new, "{content}");
+        assert_eq!(revokes(std::slice::from_ref(&a)), by_the_old, "{content}");
+        assert_eq!(revokes(std::slice::from_ref(&b)), by_the_new, "{content}");
         for several in [[a.clone(), b.clone()], [b, a]] {
             assert_eq!(revokes(&several), by_both, "{content}");
         }
