@@ -13,9 +13,11 @@ import argparse
 import importlib
 import os
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Protocol, cast
 
 from ztunnel import __version__
+from ztunnel.cli.early import ends_at_sigterm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +35,8 @@ VERBS = {
 
 _OPTIONS = ("-h", "--help", "--version")
 _LENIENT = ("proxy", "version")
+# These serve until they are told to end.
+_SERVING = ("run", "proxy")
 
 
 class Verb(Protocol):
@@ -57,6 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"unknown command: {named}", file=sys.stderr)
         _help()
         return EXIT_FAILURE
+    with ends_at_sigterm() if named in _SERVING else nullcontext():
+        return _call(named, argv)
+
+
+def _call(named: str, argv: list[str]) -> int:
+    """Calls a verb with its arguments, or does what an option asks for."""
     parser = _parser(named)
     # Whatever else stands behind upstream's two verbs is ignored there as well.
     if named in _LENIENT:
