@@ -108,9 +108,14 @@ class Limited(logging.Filter):
 
     def _remember(self) -> None:
         # A thread for a second, and only after a flood: no line may come that could do it.
-        self._timer = threading.Timer(PERIOD, self._on_time)
-        self._timer.daemon = True
-        self._timer.start()
+        timer = threading.Timer(PERIOD, self._on_time)
+        timer.daemon = True
+        try:
+            timer.start()
+        except RuntimeError:
+            # No thread is to be had: whoever says something must not fail for it, and the next line tries again.
+            return
+        self._timer = timer
 
     def _on_time(self) -> None:
         self._tell(time.monotonic())

@@ -127,3 +127,27 @@ def test_the_end_tells_what_is_left(stream: io.StringIO) -> None:
     told = [line for line in lines(stream) if line["scope"] == "ztunnel::telemetry"]
     assert sum(int(str(line["message"]).split()[1]) for line in told) == 7
     assert told[-1]["level"] == "error"
+
+
+def test_a_line_never_fails_for_want_of_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    limited = Limited(handler)
+    handler.addFilter(limited)
+    record = logging.LogRecord("ztunnel.app", logging.WARNING, "", 0, "again", None, None)
+
+    def no_thread(timer: threading.Timer) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Timer, "start", no_thread)
+        for _ in range(PER_PERIOD + 1):
+            handler.handle(record)
+    # There is one again, and what was held back is told.
+    told = threading.Event()
+    monkeypatch.setattr(limited, "_on_time", told.set)
+    monkeypatch.setattr(limit_module, "PERIOD", 0.0)
+    handler.handle(record)
+    assert told.wait(5)
+    limited.end()
+    assert stream.getvalue().splitlines()[-1] == "suppressed 2 similar messages"
