@@ -128,14 +128,23 @@ class Tasks:
             except Exception as error:
                 if self._clock.now().monotonic - started >= RECOVERED_AFTER:
                     pause = FIRST_PAUSE
-                log.exception(
+                cause = _innermost(error)
+                log.error(
                     "task failed and starts again",
-                    extra=fields(task=name, error=error, pause=pause),
+                    exc_info=cause,
+                    extra=fields(task=name, error=cause, pause=pause),
                 )
             else:
                 return
             await self._clock.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
+
+
+def _innermost(error: Exception) -> Exception:
+    """What happened: a group of one, which says no more than that something did, is a task group's way to put it."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 async def _once(run: Callable[[], Awaitable[None]]) -> None:

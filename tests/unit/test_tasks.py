@@ -111,3 +111,21 @@ def test_a_detached_call_that_hangs_does_not_hold_the_end_of_the_program() -> No
         asyncio.run(main())
     finally:
         hangs.set()
+
+
+@pytest.mark.asyncio
+async def test_a_control_task_that_fails_in_a_group_says_what_failed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def run() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fail())
+
+    clock = ManualClock()
+    async with Tasks(clock) as tasks:
+        tasks.start("grouped", run, on_failure=FailurePolicy.RESTART)
+        await clock.settle()
+    (line,) = caplog.records
+    assert str(line.__dict__["fields"]["error"]) == "broken"
+    assert line.exc_info is not None
+    assert line.exc_info[0] is RuntimeError
