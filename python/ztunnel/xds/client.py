@@ -124,17 +124,17 @@ class AdsClient:
 
     async def run(self) -> None:
         """Learns until it is cancelled; returns only when the data plane is stopped."""
-        async with asyncio.TaskGroup() as group:
-            asking = group.create_task(self._ask(), name="xds questions")
-            try:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._ask(), name="xds questions")
                 while True:
                     self._streams += 1
                     attempt = _Attempt(self._streams, self._connect())
                     # In a task of its own, which takes with it what the library did to wake it.
                     await group.create_task(self._talk(attempt), name=f"xds {attempt.number}")
                     await self._clock.sleep(self._ended(attempt))
-            except DataPlaneClosed:
-                asking.cancel()
+        except* DataPlaneClosed:
+            pass  # whichever of the tasks was told first
 
     async def _talk(self, attempt: _Attempt) -> None:
         """One stream; its end stands in `attempt`."""

@@ -15,7 +15,7 @@ import pytest
 from tests.support.delta import ADDRESS, POLICY, named
 from tests.support.memory_ads import MemoryServer
 from ztunnel.endpoint import Endpoint, SystemRoots
-from ztunnel.errors import EndpointUnreachable, StreamEnded, StreamLost
+from ztunnel.errors import DataPlaneClosed, EndpointUnreachable, StreamEnded, StreamLost
 from ztunnel.settings import XdsNode, XdsSettings
 from ztunnel.testing import FakeDataPlane, FakeRejection, ManualClock
 from ztunnel.xds import client as module
@@ -283,3 +283,29 @@ async def test_a_message_is_not_kept_while_the_next_one_is_awaited(
         await one.clock.settle()
         gc.collect()
         assert [each() for each in watched] == [None]
+
+
+@pytest.mark.parametrize("told", ["an answer", "a question", "an end"])
+async def test_a_stopped_data_plane_ends_the_client_whoever_is_told_of_it(
+    monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    one = Running(on_demand=True)
+
+    def stopped(*_: object) -> None:
+        raise DataPlaneClosed("stopped")
+
+    for method in ("read_delta", "not_there", "count_xds_end"):
+        monkeypatch.setattr(one.data_plane, method, stopped)
+    task = asyncio.ensure_future(one.client.run())
+    stream = await one.server.stream(1)
+    match told:
+        case "an answer":
+            stream.answer(POLICY, nonce="1")
+        case "a question":
+            one.client.want("/10.0.0.1")
+            await one.clock.advance(PATIENCE + 0.1)
+        case _:
+            stream.end()
+    async with asyncio.timeout(5):
+        await task
+    one.data_plane.close()
