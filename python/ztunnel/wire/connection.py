@@ -139,11 +139,17 @@ def reason_of(error: Exception) -> str:
 async def _connect(endpoint: Endpoint) -> socket.socket:
     """A connection to the first of the host's addresses that answers; `OSError` of the last one."""
     failure = OSError("its name has no address")
+    now = asyncio.get_running_loop().time
     try:
-        async with asyncio.timeout(CONNECT):
-            for family, address in await _resolve(endpoint.host, endpoint.port):
+        async with asyncio.timeout(CONNECT) as whole:
+            found = await _resolve(endpoint.host, endpoint.port)
+            for left, (family, address) in zip(range(len(found), 0, -1), found, strict=True):
+                # One that swallows everything must leave the others their time; the last one has all of the rest.
+                until = whole.when() if left > 1 else None
+                share = None if until is None else (until - now()) / left
                 try:
-                    return await _dial(family, address, endpoint.mark)
+                    async with asyncio.timeout(share):
+                        return await _dial(family, address, endpoint.mark)
                 except OSError as error:
                     failure = error
     except TimeoutError:
