@@ -95,9 +95,9 @@ class FakeDataPlane:
         self.applied: list[tuple[list[ResourceKey], list[ResourceKey]]] = []
         """Of each apply, the keys that came and the keys that went."""
         self.certificates: dict[str, bytes] = {}
+        """The chain in use for each identity."""
         self.failures: dict[str, str] = {}
         """Why connections of an identity fail at once."""
-        """The chain in use for each identity."""
         self.rejections: list[FakeRejection] = []
         """What the next apply answers."""
         self.refusal: Exception | None = None
