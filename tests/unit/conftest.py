@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ztunnel.telemetry.log import Wanted
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -19,3 +21,6 @@ def _log_as_it_was() -> Iterator[None]:
     yield
     logger.handlers[:], level, logger.propagate, logging.raiseExceptions = before
     logger.setLevel(level)
+    # pytest 9.2 puts its own handlers on loggers that do not propagate, where `use` gives them our filter.
+    for handler in logging.getLogger().handlers:
+        handler.filters[:] = [each for each in handler.filters if not isinstance(each, Wanted)]
