@@ -24,7 +24,9 @@ static STORE: LazyLock<CredentialStore> = LazyLock::new(|| {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, AUTHORITY);
+    params
+        .distinguished_name
+        .push(DnType::CommonName, AUTHORITY);
     let root = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     let store = CredentialStore::new(RecordPlan::default());
     for name in [CLIENT, SERVER] {

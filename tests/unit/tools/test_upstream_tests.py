@@ -38,5 +38,5 @@ def test_every_row_has_a_test_or_says_what_it_waits_for(title: str, count: int) 
 
 
 def test_what_waits_waits_for_a_feature_that_is_known() -> None:
-    features = {"in-pod mode", "CRL", "DNS proxy"}
+    features = {"in-pod mode", "DNS proxy"}
     assert set(re.findall(r"later: ([^;|]+?) \|", MAP)) == features

@@ -499,3 +499,72 @@ mod any_order {
         }
     }
 }
+
+/// spec/control.md §17.3, row 8.
+#[test]
+fn a_service_in_the_middle_of_its_workloads_has_them_all_and_a_bad_one_is_alone() {
+    let mut store = MeshStore::new();
+    let member = |n: u8, more: serde_json::Value| {
+        let mut fields = json!({"services": {"ns/s.ns": {"80": 81}}});
+        fields
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        pod(&format!("w{n:02}"), &[&format!("10.0.0.{n}")], fields)
+    };
+    let members: Vec<_> = (0..50).map(|n| member(n, json!({}))).collect();
+    let sick = member(60, json!({"status": "Unhealthy"}));
+    let bad = member(61, json!({"workloadIps": ["10.0.0"]}));
+    let first = resources(&json!({"workloads": members[..25]}));
+    let middle = resources(&json!({"services": [service("s", &[], json!({}))]}));
+    let others = [&members[25..], &[sick, bad]].concat();
+    let rest = resources(&json!({"workloads": others}));
+    let all = [first, middle, rest].concat();
+    let applied = store.apply(&all.iter().map(Owned::borrow).collect::<Vec<_>>(), &[]);
+    let rejected: Vec<_> = applied.rejections.iter().map(|r| &*r.name).collect();
+    assert_eq!(rejected, ["w61"]);
+    let chosen = |store: &MeshStore| {
+        let mesh = store.snapshot();
+        let service = mesh.service_by_hostname("s.ns", None).unwrap();
+        let healthy = mesh
+            .endpoints(service)
+            .filter(|e| e.status == HealthStatus::Healthy);
+        healthy.count()
+    };
+    assert_eq!(chosen(&store), 50);
+    store.apply(&[], &[(TYPE_WORKLOAD, "w00")]);
+    assert_eq!(chosen(&store), 49);
+}
+
+/// spec/control.md §17.3, row 9.
+#[test]
+fn a_workload_moves_between_services_in_one_step_and_never_leaves_the_one_that_it_keeps() {
+    let mut store = MeshStore::new();
+    let of = |services: [&str; 2]| {
+        let ports: serde_json::Map<_, _> = services
+            .map(|name| (name.to_owned(), json!({"80": 81})))
+            .into_iter()
+            .collect();
+        pod("a", &["10.0.0.1"], json!({"services": ports}))
+    };
+    let named = |name| service(name, &[], json!({}));
+    apply(
+        &mut store,
+        &json!({"workloads": [of(["ns/old.ns", "ns/kept.ns"])],
+            "services": [named("old"), named("kept"), named("new")]}),
+    );
+    let before = store.snapshot();
+    apply(
+        &mut store,
+        &json!({"workloads": [of(["ns/kept.ns", "ns/new.ns"])]}),
+    );
+    let after = store.snapshot();
+    // There is no third view: readers have the one or the other.
+    for (mesh, old, new) in [(&before, 1, 0), (&after, 0, 1)] {
+        let count = |host| uids(mesh, host).len();
+        assert_eq!(
+            [count("old.ns"), count("kept.ns"), count("new.ns")],
+            [old, 1, new]
+        );
+    }
+}
