@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.apps import Application, SocksReply, through_socks5
-from tests.support.nodes import Mesh, Node, _python_path, eventually
+from tests.support.nodes import Mesh, Node, eventually, python_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -310,7 +310,7 @@ def ztunnel(*arguments: str) -> Ran:
             [sys.executable, "-c", MEASURE, usage.name, "-m", "ztunnel", *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            env={**os.environ, "PYTHONPATH": _python_path()},
+            env={**os.environ, "PYTHONPATH": python_path()},
             check=False,
         )
         seconds, kibibytes = usage.read().split()

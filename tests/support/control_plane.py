@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 from typing import TYPE_CHECKING, Any, Self
 
 from tests.support import dedicated
@@ -19,9 +20,11 @@ from tests.support.apps import through_socks5
 from tests.support.nodes import (
     DEADLINE,
     HBONE_PORT,
+    ROOT,
     Address,
     Mesh,
     Node,
+    python_path,
 )
 from ztunnel.testing.istiod import mesh
 
@@ -113,6 +116,8 @@ class Proxy(Node):
             "LOG_FORMAT": "json",
             "CONNECTION_TERMINATION_DEADLINE": "5s",
             dedicated.LISTEN: json.dumps(listen),
+            # The program is one of the tests', and starts in a folder of the test's.
+            "PYTHONPATH": os.pathsep.join([python_path(), str(ROOT)]),
             **self.environment,
         }
         self.launch("proxy", "ztunnel", environment=told)

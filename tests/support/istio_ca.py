@@ -29,7 +29,9 @@ TOKEN = "a.token.of-its-own"
 class IstioCa:
     """Serves while its `with` lasts, in the namespace of whoever enters it."""
 
-    def __init__(self, folder: Path, *, host: str = "127.0.0.1") -> None:
+    # Not 127.0.0.1: a connection that somebody opens has that for its own address, and may take the port of a server
+    # that is down for a while.
+    def __init__(self, folder: Path, *, host: str = "127.77.0.1") -> None:
         self.server = FakeIstioCa(host=host, names=(host,))
         self.server.token = TOKEN
         self.roots = folder / "ca-root.pem"

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.support.nodes import DEADLINE, EMPTY, ROOT, Mesh, Node, _python_path, eventually
+from tests.support.nodes import DEADLINE, EMPTY, ROOT, Mesh, Node, eventually, python_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,7 +63,7 @@ class IstioNode(Node):
 
     def launch(self, *arguments: str, environment: Mapping[str, str] = EMPTY) -> None:
         """As its base, where the tests are found too."""
-        path = f"{_python_path()}:{ROOT}"
+        path = f"{python_path()}:{ROOT}"
         super().launch(*arguments, environment={"PYTHONPATH": path, **environment})
 
 

@@ -254,7 +254,7 @@ class Node:
             stderr=subprocess.PIPE,
             text=True,
             cwd=self._mesh.folder,
-            env={**os.environ, "PYTHONPATH": _python_path(), **environment},
+            env={**os.environ, "PYTHONPATH": python_path(), **environment},
         )
         assert self._process.stdout is not None
         assert self._process.stderr is not None
@@ -489,7 +489,7 @@ def _from_here() -> Iterable[int]:
     return ((start + i) % 250 for i in range(250))
 
 
-def _python_path() -> str:
+def python_path() -> str:
     """Where a child process finds the package that this process would import."""
     spec = importlib.util.find_spec("ztunnel")
     package = Path(spec.origin).parent.parent if spec and spec.origin else ROOT / "python"

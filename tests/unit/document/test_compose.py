@@ -73,12 +73,11 @@ BILLION_LAUGHS = b"a0: &a0 [x]\n" + b"".join(
         "escapes",
     ],
 )
-def test_a_document_that_is_too_much_is_refused_within_two_seconds(
-    data: bytes, message: str
-) -> None:
+def test_a_document_that_is_too_much_is_refused_within_seconds(data: bytes, message: str) -> None:
     started = time.process_time()
     assert problem(data).startswith(message)
-    assert time.process_time() - started < 2
+    # About one on the machines that it was written for; what it is about is minutes.
+    assert time.process_time() - started < 10
 
 
 DEEP = b"[" * 2000

@@ -86,6 +86,7 @@ def test_the_least_that_a_proxy_must_be_told_has_upstreams_defaults_for_the_rest
         "firstFlight": True,
         "responseBaggage": True,
         "localhostAppTunnel": True,
+        "tag": "unknown",
         "authzInfoLogging": False,
         "operatorTunnels": True,
         "ipv6": True,
