@@ -4,7 +4,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-steps=(lint test test-fallback test-root test-interop test-wheel demo "fuzz SECONDS=10" bench-smoke gates
+steps=(lint test test-fallback test-root test-interop test-wheel demo "fuzz SECONDS=6" bench-smoke gates
     bench-macro-smoke docs)
 failed=()
 report=

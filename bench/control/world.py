@@ -47,7 +47,7 @@ def workloads(count: int, services: int) -> Iterator[WireResource]:
 
 
 def workload(number: int, services: int, edition: int) -> WireResource:
-    """One pod; another edition is another revision of it, at the same address."""
+    """One pod; the next edition is the other of two revisions of it, at the same address."""
     belongs = number % max(1, services)
     namespace = f"team-{belongs % 100:03}"
     name = f"application-{belongs:05}-7d9f8b6c5d-{number:06}"
@@ -61,7 +61,7 @@ def workload(number: int, services: int, edition: int) -> WireResource:
             text_field(7, f"application-{belongs:05}"),
             text_field(9, f"node-{number // PODS_OF_A_NODE:05}"),
             text_field(10, f"application-{belongs:05}"),
-            text_field(11, f"v{edition}"),
+            text_field(11, f"v{edition % 2}"),
             integer_field(12, 2),
             text_field(13, name),
             text_field(18, "Kubernetes"),
