@@ -78,6 +78,8 @@ class Seen(NamedTuple):
 def look(proxy: Proxy) -> Seen:
     """Ask everything, the dump first: what follows changes levels."""
     dump = json.loads(proxy.ask("GET", "/config_dump").body)
+    for section in ("configs", "workloadState"):  # ours alone, in dedicated mode
+        dump.pop(section, None)
     metrics = proxy.ask("GET", "/metrics", "metrics").body.decode()
     heads = {}
     for port, method, target in BY_METHOD:
