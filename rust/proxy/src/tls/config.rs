@@ -14,7 +14,7 @@ use rustls::sign::SingleCertAndKey;
 use rustls::version::TLS13;
 
 use super::record::{RecordPlan, Tap};
-use super::verify::Trust;
+use super::trust::Trust;
 use crate::settings::{Groups, RecordLayer};
 
 /// One side's settings for the connections it opens; made by [`super::WorkloadCertificate::client`].

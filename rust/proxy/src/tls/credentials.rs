@@ -20,7 +20,8 @@ use super::config::{self, ClientConfig, ServerConfig};
 use super::keys::PrivateKey;
 use super::record::RecordPlan;
 use super::revocation::Revocations;
-use super::verify::{ClientMustBeOf, MAX_CHAIN, ServerMustBe, Trust, VerifyError, spiffe_name};
+use super::trust::{MAX_CHAIN, Trust, spiffe_name};
+use super::verify::{ClientMustBeOf, ServerMustBe, VerifyError};
 use crate::recent::Recent;
 use crate::settings::Groups;
 

@@ -10,13 +10,16 @@
 //! | `credentials` | one key, chain and set of roots that belong together |
 //! | `store` | which credentials are in use now |
 //! | `config` | versions, suites, groups, ALPN: the same for every connection |
-//! | `verify` | is the peer who it must be |
+//! | `anchors` | the roots, and the ways from a leaf to one of them |
+//! | `trust` | whom a chain names, if we may believe it |
+//! | `verify` | is the peer who it must be, and why not |
 //! | `record` | its records, once the handshake is over |
 //! | `chains` | which chains have passed that check before |
 //! | `revocation` | whose certificate counts no more |
 //! | `session` | one connection as bytes in, bytes out |
 //! | `error` | why a connection ended, for the log and for the metric |
 
+mod anchors;
 mod certificate;
 mod chains;
 mod config;
@@ -27,6 +30,7 @@ mod record;
 mod revocation;
 mod session;
 mod store;
+mod trust;
 mod verify;
 
 #[cfg(test)]

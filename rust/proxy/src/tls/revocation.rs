@@ -23,8 +23,8 @@ use webpki::{
     RevocationCheckDepth, RevocationOptions, RevocationOptionsBuilder, UnknownStatusPolicy,
 };
 
+use super::anchors::{Anchors, Way, key_usage};
 use super::chains::{Fingerprint, Use};
-use super::verify::{Anchors, Way, key_usage};
 use crate::recent::Recent;
 
 /// Largest file that is read. Ten MiB in DER name some 250,000 certificates (spec/reliability.md F34), and PEM is a third
@@ -338,7 +338,7 @@ impl Standing {
 
 impl fmt::Debug for Standing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = super::verify::spiffe_name(&self.chain[0]);
+        let name = super::trust::spiffe_name(&self.chain[0]);
         let name = name.as_ref().map(Identity::to_string).unwrap_or_default();
         write!(f, "Standing({name})")
     }

@@ -18,7 +18,7 @@ use super::config::{ClientConfig, ServerConfig};
 use super::error::TlsError;
 use super::record::{RECORD_HEADER, RECORD_PAYLOAD, RECORD_TRAILER, Received, RecordPlan, Records};
 use super::revocation::Standing;
-use super::verify::Trust;
+use super::trust::Trust;
 use crate::settings::RecordLayer;
 use engine::{Engine, Job};
 use plain::Plain;

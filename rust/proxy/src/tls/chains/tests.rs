@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use super::super::config;
 use super::super::testing::{Authority, CLIENT, End, Leaf, SERVER, carry_whole, identity};
-use super::super::verify::{Trust, VerifyError};
+use super::super::trust::Trust;
+use super::super::verify::VerifyError;
 use super::super::{PrivateKey, WorkloadCertificate};
 use super::*;
 use crate::settings::Groups;

@@ -13,7 +13,7 @@ use super::engine::{Engine, Job, Step};
 use super::{ALERT_RECORD_OVERFLOW, Agreed, Facts, plain_alert};
 use crate::tls::error::TlsError;
 use crate::tls::record::{Converted, RECORD_HEADER, RECORD_TRAILER, Received, Tap};
-use crate::tls::verify::spiffe_name;
+use crate::tls::trust::spiffe_name;
 
 pub(super) struct Plain {
     engine: Engine,

@@ -5,6 +5,7 @@ use crate::tls::PrivateKey;
 use crate::tls::testing::{
     Authority, CLIENT, End, Leaf, SERVER, carry_whole, identity, lax_client, lax_server,
 };
+use crate::tls::trust::{MAX_CERTIFICATE, spiffe_name};
 use rcgen::ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
 use rcgen::SanType;
 
