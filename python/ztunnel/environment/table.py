@@ -6,16 +6,12 @@ The one place that names them: `reading.py` reads by these rows, `unbuilt.py` go
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from ztunnel.environment import kinds
 from ztunnel.environment.config import Loopback
+from ztunnel.environment.rows import duration, flag, maybe, switch, text, whole
 from ztunnel.environment.variables import Status, Variable
-
-if TYPE_CHECKING:
-    from ztunnel.environment.kinds import Kind
-
-T = TypeVar("T")
 
 # The longest that anything is told to take: beyond it a typing mistake is likelier than a wish.
 YEAR = 366 * 86400.0
@@ -25,49 +21,9 @@ DEFAULT_TOKEN = "./var/run/secrets/tokens/istio-token"  # noqa: S105 - where it 
 DEFAULT_INPOD_SOCKET = "/var/run/ztunnel/ztunnel.sock"
 
 
-def _flag(name: str, default: bool, meaning: str, **more: Any) -> Variable[bool]:
-    shown = "true" if default else "false"
-    return Variable(
-        name=name, kind=kinds.BOOLEAN, default=default, shown=shown, meaning=meaning, **more
-    )
-
-
-def _switch(name: str, meaning: str, **more: Any) -> Variable[bool]:
-    return Variable(
-        name=name, kind=kinds.SWITCH, default=False, shown="false", meaning=meaning, **more
-    )
-
-
-def _text(name: str, default: str, meaning: str, **more: Any) -> Variable[str]:
-    shown = f"`{default}`" if default else "empty"
-    return Variable(
-        name=name, kind=kinds.TEXT, default=default, shown=shown, meaning=meaning, **more
-    )
-
-
-def _whole(name: str, low: int, high: int, default: int, meaning: str) -> Variable[int]:
-    kind = kinds.integer(low, high)
-    return Variable(name=name, kind=kind, default=default, shown=str(default), meaning=meaning)
-
-
-def _time(
-    name: str, low: float, high: float, default: float, shown: str, meaning: str
-) -> Variable[float]:
-    kind = kinds.seconds(low, high)
-    return Variable(name=name, kind=kind, default=default, shown=shown, meaning=meaning)
-
-
-def _maybe(
-    name: str, kind: Kind[T], meaning: str, shown: str = "unset", **more: Any
-) -> Variable[T | None]:
-    """A variable that may be unset, which is a state of its own."""
-    wider: Any = kind
-    return Variable(name=name, kind=wider, default=None, shown=shown, meaning=meaning, **more)
-
-
 # What to run
 
-ENABLE_PROXY = _flag(
+ENABLE_PROXY = flag(
     "ENABLE_PROXY",
     True,
     "Run the HBONE proxy.",
@@ -83,19 +39,19 @@ PROXY_MODE = Variable(
     status=Status.REFUSED,
     about="`shared` is not built yet",
 )
-PROXY_WORKLOAD_INFO = _maybe(
+PROXY_WORKLOAD_INFO = maybe(
     "PROXY_WORKLOAD_INFO",
     kinds.WORKLOAD,
     "The workload to stand for; needed in dedicated mode.",
 )
-PROXY_CONFIG = _maybe(
+PROXY_CONFIG = maybe(
     "PROXY_CONFIG",
     kinds.TEXT,
     "A ProxyConfig in YAML or JSON: `discoveryAddress`, `proxyAdminPort`, `statsPort`, `concurrency`, "
     "`proxyMetadata`. Goes over `defaultConfig` of `./etc/istio/config/mesh`, field by field, metadata key "
     "by key. Empty is none.",
 )
-INPOD_ENABLED = _maybe(
+INPOD_ENABLED = maybe(
     "INPOD_ENABLED",
     kinds.TEXT,
     "Set by the Helm chart, read by nobody any more.",
@@ -104,30 +60,30 @@ INPOD_ENABLED = _maybe(
 
 # Workers and the end
 
-ZTUNNEL_WORKER_THREADS = _maybe(
+ZTUNNEL_WORKER_THREADS = maybe(
     "ZTUNNEL_WORKER_THREADS",
     kinds.THREADS,
     "Workers: a number, `0` for one per core, `50%` of the cores. Wins over all that follows.",
     "a quarter of the cores, 2 at least",
 )
-ZTUNNEL_CPU_LIMIT = _maybe(
+ZTUNNEL_CPU_LIMIT = maybe(
     "ZTUNNEL_CPU_LIMIT", kinds.integer(1, 1 << 16), "Cores to count with instead of the machine's."
 )
-ZTUNNEL_RESOURCE_CPU_LIMIT = _maybe(
+ZTUNNEL_RESOURCE_CPU_LIMIT = maybe(
     "ZTUNNEL_RESOURCE_CPU_LIMIT",
     kinds.QUANTITY,
     "The container's CPU limit: as many cores, and as many workers, rounded up.",
 )
-ZTUNNEL_RESOURCE_CPU_REQUEST = _maybe(
+ZTUNNEL_RESOURCE_CPU_REQUEST = maybe(
     "ZTUNNEL_RESOURCE_CPU_REQUEST", kinds.QUANTITY, "The container's CPU request: at least so many."
 )
-TERMINATION_GRACE_PERIOD_SECONDS = _maybe(
+TERMINATION_GRACE_PERIOD_SECONDS = maybe(
     "TERMINATION_GRACE_PERIOD_SECONDS",
     kinds.integer(0, int(YEAR)),
     "How long Kubernetes waits before it kills: connections may go on for 5 s less, 1 s less if that is "
     "10 s or shorter, 1 s at least.",
 )
-CONNECTION_TERMINATION_DEADLINE = _maybe(
+CONNECTION_TERMINATION_DEADLINE = maybe(
     "CONNECTION_TERMINATION_DEADLINE",
     kinds.seconds(0, YEAR),
     "How long connections may go on after a signal; wins over the grace period.",
@@ -136,44 +92,44 @@ CONNECTION_TERMINATION_DEADLINE = _maybe(
 
 # Where we are
 
-NODE_NAME = _maybe("NODE_NAME", kinds.TEXT, "The machine. Our own workload must be on it.")
-NETWORK = _text("NETWORK", "", "The network of this node, in a mesh of several.")
-CLUSTER_ID = _text("CLUSTER_ID", "Kubernetes", "The cluster; `ISTIO_META_CLUSTER_ID` wins over it.")
-CLUSTER_DOMAIN = _text(
+NODE_NAME = maybe("NODE_NAME", kinds.TEXT, "The machine. Our own workload must be on it.")
+NETWORK = text("NETWORK", "", "The network of this node, in a mesh of several.")
+CLUSTER_ID = text("CLUSTER_ID", "Kubernetes", "The cluster; `ISTIO_META_CLUSTER_ID` wins over it.")
+CLUSTER_DOMAIN = text(
     "CLUSTER_DOMAIN",
     "cluster.local",
     "The suffix of names that the DNS proxy answers.",
     status=Status.UNBUILT,
     about="no DNS proxy yet",
 )
-POD_NAME = _maybe(
+POD_NAME = maybe(
     "POD_NAME",
     kinds.TEXT,
     "Of ztunnel's own pod, for the control plane.",
 )
-POD_NAMESPACE = _maybe(
+POD_NAMESPACE = maybe(
     "POD_NAMESPACE",
     kinds.TEXT,
     "Of ztunnel's own pod, for the control plane.",
 )
-SERVICE_ACCOUNT = _maybe(
+SERVICE_ACCOUNT = maybe(
     "SERVICE_ACCOUNT",
     kinds.TEXT,
     "Of ztunnel's own pod. With name and namespace: its own identity, of use in shared mode.",
     status=Status.ACCEPTED,
 )
-TRUST_DOMAIN = _text(
+TRUST_DOMAIN = text(
     "TRUST_DOMAIN",
     "cluster.local",
     "Of ztunnel's own identity, and of `FAKE_CA` where no file says ours.",
     status=Status.ACCEPTED,
 )
-INSTANCE_IP = _text(
+INSTANCE_IP = text(
     "INSTANCE_IP",
     "1.1.1.1",
     "Of ztunnel's own pod, for the control plane.",
 )
-KUBERNETES_SERVICE_HOST = _maybe(
+KUBERNETES_SERVICE_HOST = maybe(
     "KUBERNETES_SERVICE_HOST",
     kinds.TEXT,
     "Set in every pod: the control plane is then at `istiod.istio-system.svc:15012`, else at `localhost:15012`.",
@@ -181,60 +137,60 @@ KUBERNETES_SERVICE_HOST = _maybe(
 
 # The mesh
 
-XDS_ADDRESS = _maybe(
+XDS_ADDRESS = maybe(
     "XDS_ADDRESS",
     kinds.ADDRESS,
     "Where the mesh is learned; empty is nowhere.",
     "ProxyConfig's `discoveryAddress`, else istiod's",
 )
-XDS_ROOT_CA = _maybe(
+XDS_ROOT_CA = maybe(
     "XDS_ROOT_CA",
     kinds.TEXT,
     "Whom to believe there: a file, which is read for each connection, certificates in PEM, or `SYSTEM`.",
     f"`{DEFAULT_ROOTS}`",
 )
-ALT_XDS_HOSTNAME = _maybe(
+ALT_XDS_HOSTNAME = maybe(
     "ALT_XDS_HOSTNAME",
     kinds.TEXT,
     "A second name that its certificate may have.",
 )
-XDS_ON_DEMAND = _flag(
+XDS_ON_DEMAND = flag(
     "XDS_ON_DEMAND",
     False,
     "Ask for workloads and services when they are needed. Not together with the DNS proxy.",
 )
-LOCAL_XDS_PATH = _maybe(
+LOCAL_XDS_PATH = maybe(
     "LOCAL_XDS_PATH", kinds.TEXT, "A file with the mesh; read again when it changes."
 )
-LOCAL_XDS = _maybe("LOCAL_XDS", kinds.TEXT, "The mesh itself. Not together with `LOCAL_XDS_PATH`.")
+LOCAL_XDS = maybe("LOCAL_XDS", kinds.TEXT, "The mesh itself. Not together with `LOCAL_XDS_PATH`.")
 
 # Certificates
 
-CA_ADDRESS = _maybe(
+CA_ADDRESS = maybe(
     "CA_ADDRESS", kinds.ADDRESS, "Who signs certificates (`istio.v1.auth`).", "istiod's"
 )
-CA_ROOT_CA = _maybe(
+CA_ROOT_CA = maybe(
     "CA_ROOT_CA",
     kinds.TEXT,
     "Whom to believe there: a file, which is read again, certificates in PEM, or `SYSTEM`.",
     f"`{DEFAULT_ROOTS}`",
 )
-ALT_CA_HOSTNAME = _maybe(
+ALT_CA_HOSTNAME = maybe(
     "ALT_CA_HOSTNAME", kinds.TEXT, "A second name that its certificate may have."
 )
-AUTH_TOKEN = _maybe(
+AUTH_TOKEN = maybe(
     "AUTH_TOKEN",
     kinds.TEXT,
     "What we show there and where the mesh is learned: a file, which is read for each request, or the token itself.",
     f"`{DEFAULT_TOKEN}`, if it is there",
 )
-FAKE_CA = _flag(
+FAKE_CA = flag(
     "FAKE_CA",
     False,
     "Sign with a root that this process makes for itself, without any network. No other process trusts it: "
     "for trying things out.",
 )
-SECRET_TTL = _time(
+SECRET_TTL = duration(
     "SECRET_TTL",
     1,
     100 * YEAR,
@@ -242,12 +198,12 @@ SECRET_TTL = _time(
     "24h",
     "How long certificates are asked to count; whoever signs decides.",
 )
-CRL_PATH = _text(
+CRL_PATH = text(
     "CRL_PATH",
     "",
     "A file of revoked certificates, which is read again when it changes; empty is none.",
 )
-TLS12_ENABLED = _switch(
+TLS12_ENABLED = switch(
     "TLS12_ENABLED",
     "Allow TLS 1.2 as well.",
     status=Status.UNBUILT,
@@ -263,14 +219,14 @@ COMPLIANCE_POLICY = Variable(
 
 # The data plane
 
-HTTP2_STREAM_WINDOW_SIZE = _whole(
+HTTP2_STREAM_WINDOW_SIZE = whole(
     "HTTP2_STREAM_WINDOW_SIZE",
     1,
     2**31 - 1,
     4 * 1024 * 1024,
     "Bytes that a stream may be ahead; it begins with 256 KiB and earns the rest.",
 )
-HTTP2_CONNECTION_WINDOW_SIZE = _whole(
+HTTP2_CONNECTION_WINDOW_SIZE = whole(
     "HTTP2_CONNECTION_WINDOW_SIZE",
     1,
     2**31 - 1,
@@ -278,63 +234,63 @@ HTTP2_CONNECTION_WINDOW_SIZE = _whole(
     "Bytes that all streams of a tunnel may be ahead together.",
 )
 # RFC 9113 §6.5.2
-HTTP2_FRAME_SIZE = _whole(
+HTTP2_FRAME_SIZE = whole(
     "HTTP2_FRAME_SIZE", 16384, 2**24 - 1, 1024 * 1024, "The largest frame to receive, bytes."
 )
-POOL_MAX_STREAMS_PER_CONNECTION = _whole(
+POOL_MAX_STREAMS_PER_CONNECTION = whole(
     "POOL_MAX_STREAMS_PER_CONNECTION", 1, 65535, 100, "Connections in one tunnel."
 )
-POOL_UNUSED_RELEASE_TIMEOUT = _time(
+POOL_UNUSED_RELEASE_TIMEOUT = duration(
     "POOL_UNUSED_RELEASE_TIMEOUT", 1e-3, YEAR, 300.0, "5m", "How long an unused tunnel is kept."
 )
-KEEPALIVE_ENABLED = _flag("KEEPALIVE_ENABLED", True, "TCP keepalive.")
-KEEPALIVE_TIME = _time("KEEPALIVE_TIME", 1, YEAR, 180.0, "180s", "Before its first probe.")
-KEEPALIVE_INTERVAL = _time("KEEPALIVE_INTERVAL", 1, YEAR, 180.0, "180s", "Between its probes.")
-KEEPALIVE_RETRIES = _whole("KEEPALIVE_RETRIES", 1, 2**31 - 1, 9, "Probes before the end.")
-USER_TIMEOUT_ENABLED = _flag(
+KEEPALIVE_ENABLED = flag("KEEPALIVE_ENABLED", True, "TCP keepalive.")
+KEEPALIVE_TIME = duration("KEEPALIVE_TIME", 1, YEAR, 180.0, "180s", "Before its first probe.")
+KEEPALIVE_INTERVAL = duration("KEEPALIVE_INTERVAL", 1, YEAR, 180.0, "180s", "Between its probes.")
+KEEPALIVE_RETRIES = whole("KEEPALIVE_RETRIES", 1, 2**31 - 1, 9, "Probes before the end.")
+USER_TIMEOUT_ENABLED = flag(
     "USER_TIMEOUT_ENABLED",
     False,
     "End a connection whose data nobody acknowledges for as long as keepalive would wait.",
 )
-ENABLE_ORIG_SRC = _maybe(
+ENABLE_ORIG_SRC = maybe(
     "ENABLE_ORIG_SRC",
     kinds.BOOLEAN,
     "Show applications the client's own address: always (`true`), never (`false`), where the kernel lets us.",
     "where possible",
 )
-PACKET_MARK = _maybe(
+PACKET_MARK = maybe(
     "PACKET_MARK",
     kinds.integer(0, 2**32 - 1),
     "SO_MARK of what we dial, so that capture rules leave it alone.",
     "none in dedicated mode, 1337 in shared mode",
 )
-IPV6_ENABLED = _flag("IPV6_ENABLED", True, "Listen on IPv6 as well, and resolve names to it.")
-UNSTABLE_ENABLE_SOCKS5 = _flag("UNSTABLE_ENABLE_SOCKS5", False, "SOCKS5 on 127.0.0.1:15080.")
-LOCALHOST_APP_TUNNEL = _flag(
+IPV6_ENABLED = flag("IPV6_ENABLED", True, "Listen on IPv6 as well, and resolve names to it.")
+UNSTABLE_ENABLE_SOCKS5 = flag("UNSTABLE_ENABLE_SOCKS5", False, "SOCKS5 on 127.0.0.1:15080.")
+LOCALHOST_APP_TUNNEL = flag(
     "LOCALHOST_APP_TUNNEL",
     True,
     "Deliver to applications that take PROXY headers on the loopback address.",
 )
-ENABLE_RESPONSE_BAGGAGE = _flag(
+ENABLE_RESPONSE_BAGGAGE = flag(
     "ENABLE_RESPONSE_BAGGAGE",
     True,
     "Say who our workload is in answers, and label connections with what requests say of themselves.",
 )
-PREFERED_SERVICE_NAMESPACE = _maybe(
+PREFERED_SERVICE_NAMESPACE = maybe(
     "PREFERED_SERVICE_NAMESPACE",
     kinds.TEXT,
     "Whose service the DNS proxy prefers of several with one name.",
     status=Status.UNBUILT,
     about="no DNS proxy yet",
 )
-INPOD_UDS = _text(
+INPOD_UDS = text(
     "INPOD_UDS",
     DEFAULT_INPOD_SOCKET,
     "The socket on which a node learns of its pods.",
     status=Status.UNBUILT,
     about="of use in shared mode",
 )
-INPOD_PORT_REUSE = _flag(
+INPOD_PORT_REUSE = flag(
     "INPOD_PORT_REUSE",
     True,
     "Let two node proxies listen in one pod.",
@@ -351,12 +307,12 @@ RUST_LOG = Variable(
     shown="`info`",
     meaning="What is logged: a level, and `target=level` for parts, such as `info,access=off`.",
 )
-LOG_FORMAT = _text("LOG_FORMAT", "plain", "`json` for one object a line; anything else is text.")
-AUTHZ_POLICY_INFO_LOGGING = _switch(
+LOG_FORMAT = text("LOG_FORMAT", "plain", "`json` for one object a line; anything else is text.")
+AUTHZ_POLICY_INFO_LOGGING = switch(
     "AUTHZ_POLICY_INFO_LOGGING",
     "Log each decision of policy at info, not debug.",
 )
-RUST_BACKTRACE = _maybe(
+RUST_BACKTRACE = maybe(
     "RUST_BACKTRACE",
     kinds.TEXT,
     "Of the Rust half, if it ever panics; read by Rust's own library.",
@@ -365,10 +321,8 @@ RUST_BACKTRACE = _maybe(
 
 # Special ones among the metadata
 
-META_CLUSTER_ID = _maybe(
-    "ISTIO_META_CLUSTER_ID", kinds.TEXT, "The cluster; wins over `CLUSTER_ID`."
-)
-META_DNS_CAPTURE = _maybe(
+META_CLUSTER_ID = maybe("ISTIO_META_CLUSTER_ID", kinds.TEXT, "The cluster; wins over `CLUSTER_ID`.")
+META_DNS_CAPTURE = maybe(
     "ISTIO_META_DNS_CAPTURE",
     kinds.TEXT,
     "Whether to run the DNS proxy: `true` in any case of letters, or anything else for no.",
@@ -377,7 +331,7 @@ META_DNS_CAPTURE = _maybe(
     about="no DNS proxy yet; `false` says that none is expected",
     idle=("false",),
 )
-META_DNS_PROXY_ADDR = _maybe(
+META_DNS_PROXY_ADDR = maybe(
     "ISTIO_META_DNS_PROXY_ADDR",
     kinds.DNS_ADDRESS,
     "Where the DNS proxy listens.",
@@ -386,7 +340,7 @@ META_DNS_PROXY_ADDR = _maybe(
     about="no DNS proxy yet",
 )
 DNS_DEFAULT = Loopback(port=15053)
-META_ISTIO_VERSION = _maybe(
+META_ISTIO_VERSION = maybe(
     "ISTIO_META_ISTIO_VERSION",
     kinds.TEXT,
     "Istio's version, for `ztunnel version`, metrics and the control plane; set by the image.",
