@@ -33,14 +33,15 @@ FOO = named("foo0", "v0.0.1")
 BAD = named("bad", "v9.9.9")
 
 
+def begun(story: Story) -> Story:
+    """The first stream, with nothing held yet."""
+    return story >> connected() << subscribe(ADDRESS, star=story.on_demand) << subscribe(POLICY)
+
+
 def synced(story: Story) -> Story:
     """Both types have come once, empty."""
-    star = story.on_demand
     return (
-        story
-        >> connected()
-        << subscribe(ADDRESS, star=star)
-        << subscribe(POLICY)
+        begun(story)
         >> response(ADDRESS, nonce="a")
         << apply()
         >> applied()
@@ -60,10 +61,7 @@ def test_17_3_1_two_requests_with_the_node_and_no_versions_begin_a_stream() -> N
 
 def test_17_3_2_what_is_good_is_used_and_what_is_bad_is_named_and_the_gate_stays_closed() -> None:
     story = (
-        Story()
-        >> connected()
-        << subscribe(ADDRESS)
-        << subscribe(POLICY)
+        begun(Story())
         >> response(ADDRESS, [FOO, BAD], nonce="1")
         << apply("foo0", "bad")
         >> applied(bad="decode: no protobuf")
@@ -80,10 +78,7 @@ def test_17_3_2_what_is_good_is_used_and_what_is_bad_is_named_and_the_gate_stays
 
 def test_17_3_3_a_new_stream_carries_the_versions_of_what_was_taken_and_only_those() -> None:
     story = (
-        Story()
-        >> connected()
-        << subscribe(ADDRESS)
-        << subscribe(POLICY)
+        begun(Story())
         >> response(ADDRESS, [FOO, BAD], nonce="1")
         << apply("foo0", "bad")
         >> applied(bad="decode: no protobuf")
@@ -98,10 +93,7 @@ def test_17_3_3_a_new_stream_carries_the_versions_of_what_was_taken_and_only_tho
 
 def test_17_3_4_what_is_removed_is_gone_and_not_asked_for_again() -> None:
     story = (
-        Story()
-        >> connected()
-        << subscribe(ADDRESS)
-        << subscribe(POLICY)
+        begun(Story())
         >> response(ADDRESS, [FOO], nonce="1")
         << apply("foo0")
         >> applied()
@@ -121,10 +113,7 @@ def test_17_3_4_what_is_removed_is_gone_and_not_asked_for_again() -> None:
 
 def test_17_3_6_the_gate_opens_after_one_acknowledged_answer_of_each_type_across_streams() -> None:
     story = (
-        Story()
-        >> connected()
-        << subscribe(ADDRESS)
-        << subscribe(POLICY)
+        begun(Story())
         >> response(POLICY, nonce="1")
         << apply()
         >> applied()
@@ -152,10 +141,7 @@ def test_17_3_6_the_gate_opens_after_one_acknowledged_answer_of_each_type_across
 
 def test_17_3_7_on_demand_asks_for_nothing_first_and_for_a_key_when_it_is_wanted() -> None:
     story = (
-        Story(on_demand=True)
-        >> connected()
-        << subscribe(ADDRESS, star=True)
-        << subscribe(POLICY)
+        begun(Story(on_demand=True))
         >> response(POLICY, nonce="1")
         << apply()
         >> applied()
@@ -237,7 +223,7 @@ def test_an_unknown_type_is_acknowledged_and_not_held() -> None:
 
 
 def test_one_answer_at_a_time() -> None:
-    story = Story() >> connected() << subscribe(ADDRESS) << subscribe(POLICY)
+    story = begun(Story())
     story >> response(ADDRESS, nonce="1") << apply()
     with pytest.raises(RuntimeError, match="another one is being applied"):
         story >> response(ADDRESS, nonce="2")
@@ -245,7 +231,7 @@ def test_one_answer_at_a_time() -> None:
 
 
 def test_an_answer_that_was_applied_after_its_stream_ended_is_nobodys() -> None:
-    story = Story() >> connected() << subscribe(ADDRESS) << subscribe(POLICY)
+    story = begun(Story())
     story >> response(ADDRESS, [FOO], nonce="1") << apply("foo0") >> disconnected()
     story >> applied() >> connected() << subscribe(ADDRESS, initial={"foo0": "v0.0.1"})
     story << subscribe(POLICY)
