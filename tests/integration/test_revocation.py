@@ -40,8 +40,9 @@ class Trio:
     client: Node
     other: Node
     application: Application
+    judge: Node
+    """The node under test, which reads the list."""
     crl: Path
-    """What the node under test reads."""
 
     def connects(self, node: Node) -> tuple[End, End]:
         """Both ends of a connection from there that stands."""
@@ -63,6 +64,11 @@ class Trio:
     def revokes(self, *nodes: Node, expired: bool = False) -> float:
         """Lists the certificates that these nodes have now; gives the moment of it."""
         return self.writes(self.authority.crl(*map(serial, nodes), expired=expired))
+
+    def reads(self, *revoked: Node) -> None:
+        """Has the node under test read a list of the certificates that these nodes have now."""
+        self.revokes(*revoked)
+        self.judge.log.wait_for("revoked certificates read", serials=len(revoked))
 
     def writes(self, content: bytes) -> float:
         """Puts this into the file, at once."""
@@ -91,7 +97,8 @@ def nodes(folder: Path, *, judge: str, crl: bytes | None = b"") -> Iterator[Trio
             return stack.enter_context(Node(mesh, name, forwards=forwards, admin=True, **more))
 
         server, client, other = node("server"), node("client"), node("other")
-        yield Trio(server, client, other, application, path)
+        of_name = {"server": server, "client": client}
+        yield Trio(server, client, other, application, of_name[judge], path)
 
 
 def serial(node: Node) -> int:
@@ -114,6 +121,15 @@ def rejections(node: Node, reporter: str) -> float:
     return node.metrics().total("istio_crl_policy_rejections_total", reporter=reporter)
 
 
+def tells_of_a_cut(node: Node, reporter: str) -> dict[str, Any]:
+    """One connection was cut: a line, which is given, and two metrics."""
+    line = node.access.wait_for("connection complete", error=CUT)
+    closed = partial(node.metrics().total, "istio_tcp_connections_closed_total")
+    assert closed(response_flags="CERT_REVOKED") == 1
+    assert rejections(node, reporter) == 1
+    return line
+
+
 def is_cut(ends: tuple[End, End], since: float) -> None:
     """Both applications hear a reset, in time."""
     for end in ends:
@@ -124,8 +140,7 @@ def is_cut(ends: tuple[End, End], since: float) -> None:
 
 def test_crl_inbound_rejects_revoked_cert(tmp_path: Path) -> None:
     with nodes(tmp_path, judge="server") as trio:
-        trio.revokes(trio.client)
-        trio.server.log.wait_for("revoked certificates read", serials=1)
+        trio.reads(trio.client)
         trio.is_refused(trio.client)
         assert rejections(trio.server, "destination") == 1
         trio.client.access.wait_for(direction="outbound", error=re.compile("certificate_revoked"))
@@ -134,8 +149,7 @@ def test_crl_inbound_rejects_revoked_cert(tmp_path: Path) -> None:
 
 def test_crl_outbound_rejects_revoked_cert(tmp_path: Path) -> None:
     with nodes(tmp_path, judge="client") as trio:
-        trio.revokes(trio.server)
-        trio.client.log.wait_for("revoked certificates read", serials=1)
+        trio.reads(trio.server)
         trio.is_refused(trio.client)
         assert rejections(trio.client, "source") == 1
         trio.client.access.wait_for(direction="outbound", error=re.compile("revoked by CRL"))
@@ -146,11 +160,8 @@ def test_crl_inbound_terminates_existing_connection_on_revocation(tmp_path: Path
     with nodes(tmp_path, judge="server") as trio:
         revoked, others = trio.connects(trio.client), trio.connects(trio.other)
         is_cut(revoked, trio.revokes(trio.client))
-        line = trio.server.access.wait_for("connection complete", error=CUT)
+        line = tells_of_a_cut(trio.server, "destination")
         assert line["src.identity"] == "spiffe://cluster.local/ns/default/sa/client"
-        ends = partial(trio.server.metrics().total, "istio_tcp_connections_closed_total")
-        assert ends(response_flags="CERT_REVOKED") == 1
-        assert rejections(trio.server, "destination") == 1
         goes_on(*others)
         trio.is_refused(trio.client)
         assert trio.server.metrics().total("istio_crl_untracked_connections_total") == 0
@@ -160,10 +171,7 @@ def test_crl_outbound_terminates_existing_connection_on_revocation(tmp_path: Pat
     with nodes(tmp_path, judge="client") as trio:
         revoked, others = trio.connects(trio.client), trio.connects(trio.other)
         is_cut(revoked, trio.revokes(trio.server))
-        trio.client.access.wait_for("connection complete", error=CUT)
-        ends = partial(trio.client.metrics().total, "istio_tcp_connections_closed_total")
-        assert ends(response_flags="CERT_REVOKED") == 1
-        assert rejections(trio.client, "source") == 1
+        tells_of_a_cut(trio.client, "source")
         goes_on(*others)
         trio.is_refused(trio.client)
 
@@ -198,8 +206,7 @@ def test_a_list_that_has_expired_still_counts(tmp_path: Path) -> None:
 
 def test_who_is_no_longer_listed_is_let_in_again(tmp_path: Path) -> None:
     with nodes(tmp_path, judge="server") as trio:
-        trio.revokes(trio.client)
-        trio.server.log.wait_for("revoked certificates read", serials=1)
+        trio.reads(trio.client)
         trio.is_refused(trio.client)
         after = len(trio.server.log)
         trio.writes(b"")

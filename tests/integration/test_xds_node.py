@@ -188,6 +188,20 @@ CLIENT_POD = mesh.workload("client", ip=CLIENT, node="node-client")
 SERVER_POD = mesh.workload("server", ip=SERVER, node="node-server")
 
 
+@asynccontextmanager
+async def two_ready_nodes(
+    tmp_path: Path, *, on_demand: bool = False
+) -> AsyncIterator[tuple[FakeIstiod, Running]]:
+    """Both know each other, and their istiod has heard that; gives it and the client's node."""
+    async with two_nodes(tmp_path, on_demand=on_demand) as (istiod, client, server):
+        istiod.put(CLIENT_POD, SERVER_POD)
+        await istiod.synced(2)
+        await client.ready()
+        await server.ready()
+        await istiod.answered()
+        yield istiod, client
+
+
 async def test_f29_traffic_waits_for_the_first_sync_and_then_goes_through_a_tunnel(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -212,12 +226,7 @@ async def test_f29_traffic_waits_for_the_first_sync_and_then_goes_through_a_tunn
 async def test_two_nodes_learn_each_other_and_a_policy_cuts_what_it_forbids(
     tmp_path: Path,
 ) -> None:
-    async with two_nodes(tmp_path) as (istiod, client, server):
-        istiod.put(CLIENT_POD, SERVER_POD)
-        await istiod.synced(2)
-        await client.ready()
-        await server.ready()
-        await istiod.answered()
+    async with two_ready_nodes(tmp_path) as (istiod, client):
         async with talking(client) as talk:
             assert await talk.say(b"hello") == b"hello"
             deny = mesh.policy("no", deny=True, principals=["cluster.local/ns/default/sa/client"])
@@ -234,12 +243,7 @@ async def test_two_nodes_learn_each_other_and_a_policy_cuts_what_it_forbids(
 async def test_f30_traffic_does_not_notice_that_the_control_plane_dies_and_comes_back(
     tmp_path: Path,
 ) -> None:
-    async with two_nodes(tmp_path) as (istiod, client, server):
-        istiod.put(CLIENT_POD, SERVER_POD)
-        await istiod.synced(2)
-        await client.ready()
-        await server.ready()
-        await istiod.answered()
+    async with two_ready_nodes(tmp_path) as (istiod, client):
         async with talking(client) as talk:
             assert await talk.say(b"one") == b"one"
             await istiod.stop()
@@ -292,12 +296,7 @@ async def test_f32_what_is_broken_is_named_and_everything_else_is_served(tmp_pat
 async def test_17_3_7_a_node_asks_for_what_its_connection_needs_and_waits_for_it(
     tmp_path: Path,
 ) -> None:
-    async with two_nodes(tmp_path, on_demand=True) as (istiod, client, server):
-        istiod.put(CLIENT_POD, SERVER_POD)
-        await istiod.synced(2)
-        await client.ready()
-        await server.ready()
-        await istiod.answered()
+    async with two_ready_nodes(tmp_path, on_demand=True) as (istiod, client):
         assert SERVER_POD.name.encode() not in client.node._data_plane.dump("workloads")
         async with talking(client) as talk:
             assert await talk.say(b"hello") == b"hello"
