@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +21,11 @@ from ztunnel.wire import connection, duplex
 from ztunnel.xds import delta
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from tests.support.learning import Learning
+    from ztunnel.testing.istiod.resources import Resource
 
 pytestmark = pytest.mark.asyncio
 
@@ -28,6 +33,18 @@ WEB = mesh.workload("web", ip="10.0.0.7", node="node-a")
 DB = mesh.workload("db", ip="10.0.0.8", node="node-b")
 SHOP = mesh.service("shop", vip="10.96.0.1", ports={80: 8080})
 DENY = mesh.policy("deny", deny=True, ports=[9])
+
+
+@asynccontextmanager
+async def synced(
+    folder: Path, *resources: Resource, on_demand: bool = False
+) -> AsyncIterator[tuple[FakeIstiod, Learning]]:
+    """A client that has learned all of this from an istiod; both run until the end of the block."""
+    async with FakeIstiod() as istiod:
+        istiod.put(*resources)
+        async with learning(istiod, folder, on_demand=on_demand) as one:
+            await istiod.synced()
+            yield istiod, one
 
 
 def told(caplog: pytest.LogCaptureFixture, message: str) -> dict[str, Any]:
@@ -68,56 +85,47 @@ async def test_the_first_sync_opens_the_gate_and_changes_follow(
 async def test_a5_5_and_7_a_connection_of_maximum_age_is_resumed_and_nothing_is_sent_again(
     tmp_path: Path,
 ) -> None:
-    async with FakeIstiod() as istiod:
-        istiod.put(WEB, DB, SHOP, DENY)
-        async with learning(istiod, tmp_path) as one:
-            await istiod.synced()
-            held = one.names(ADDRESS)
-            istiod.port.go_away()
-            await istiod.attempted(2)
-            await istiod.observed.wait(lambda: istiod.observed.streams[-1].synced, "a second sync")
-            again = istiod.observed.streams[-1]
-            (first, *_) = again.asked(ADDRESS, Verdict.FIRST)
-            assert sorted(name for name, _ in first.initial_versions) == held
-            (addresses,) = again.told(ADDRESS)
-            assert (addresses.versions, addresses.removed) == ((), ())
-            assert one.names(ADDRESS) == held
-            assert one.data_plane.xds_ends == ["Reconnect"]
+    async with synced(tmp_path, WEB, DB, SHOP, DENY) as (istiod, one):
+        held = one.names(ADDRESS)
+        istiod.port.go_away()
+        await istiod.attempted(2)
+        await istiod.observed.wait(lambda: istiod.observed.streams[-1].synced, "a second sync")
+        again = istiod.observed.streams[-1]
+        (first, *_) = again.asked(ADDRESS, Verdict.FIRST)
+        assert sorted(name for name, _ in first.initial_versions) == held
+        (addresses,) = again.told(ADDRESS)
+        assert (addresses.versions, addresses.removed) == ((), ())
+        assert one.names(ADDRESS) == held
+        assert one.data_plane.xds_ends == ["Reconnect"]
 
 
 async def test_a5_5_what_went_meanwhile_is_gone_after_the_next_stream_began(
     tmp_path: Path,
 ) -> None:
-    async with FakeIstiod() as istiod:
-        istiod.put(WEB, DB, SHOP, DENY)
-        async with learning(istiod, tmp_path) as one:
-            await istiod.synced()
-            await istiod.stop()
-            istiod.remove(DB, DENY)
-            assert one.names(AUTHORIZATION) == ["default/deny"], "what was learned stays"
-            await one.until(lambda: "ConnectionError" in one.data_plane.xds_ends, "an attempt")
-            await istiod.start()
-            await istiod.synced()
-            assert one.names(ADDRESS) == sorted([WEB.name, SHOP.name])
-            assert one.names(AUTHORIZATION) == []
+    async with synced(tmp_path, WEB, DB, SHOP, DENY) as (istiod, one):
+        await istiod.stop()
+        istiod.remove(DB, DENY)
+        assert one.names(AUTHORIZATION) == ["default/deny"], "what was learned stays"
+        await one.until(lambda: "ConnectionError" in one.data_plane.xds_ends, "an attempt")
+        await istiod.start()
+        await istiod.synced()
+        assert one.names(ADDRESS) == sorted([WEB.name, SHOP.name])
+        assert one.names(AUTHORIZATION) == []
 
 
 async def test_a5_6_a_refusal_is_named_and_the_stream_goes_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with FakeIstiod() as istiod:
-        istiod.put(WEB)
-        async with learning(istiod, tmp_path) as one:
-            await istiod.synced()
-            one.data_plane.rejections = [
-                FakeRejection(type_url=ADDRESS, name=DB.name, reason="decode: no")
-            ]
-            istiod.put(DB, SHOP)
-            assert await istiod.nacked(ADDRESS) == f"{DB.name}: decode: no"
-            istiod.remove(WEB)
-            await istiod.answered()
-            assert one.names(ADDRESS) == [SHOP.name]
-            assert one.data_plane.xds_ends == []
+    async with synced(tmp_path, WEB) as (istiod, one):
+        one.data_plane.rejections = [
+            FakeRejection(type_url=ADDRESS, name=DB.name, reason="decode: no")
+        ]
+        istiod.put(DB, SHOP)
+        assert await istiod.nacked(ADDRESS) == f"{DB.name}: decode: no"
+        istiod.remove(WEB)
+        await istiod.answered()
+        assert one.names(ADDRESS) == [SHOP.name]
+        assert one.data_plane.xds_ends == []
     about = told(caplog, "the data plane did not take a resource")
     assert (about["name"], about["reason"]) == (DB.name, "decode: no")
 
@@ -125,15 +133,12 @@ async def test_a5_6_a_refusal_is_named_and_the_stream_goes_on(
 async def test_17_3_5_after_a_status_the_mesh_stays_and_the_next_stream_comes_a_little_later(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with FakeIstiod() as istiod:
-        istiod.put(WEB)
-        async with learning(istiod, tmp_path) as one:
-            await istiod.synced()
-            istiod.end_streams(Status.ABORTED, "try again")
-            await istiod.attempted(2)
-            await istiod.synced()
-            assert one.names(ADDRESS) == [WEB.name]
-            assert one.data_plane.xds_ends == ["Error"]
+    async with synced(tmp_path, WEB) as (istiod, one):
+        istiod.end_streams(Status.ABORTED, "try again")
+        await istiod.attempted(2)
+        await istiod.synced()
+        assert one.names(ADDRESS) == [WEB.name]
+        assert one.data_plane.xds_ends == ["Error"]
     about = told(caplog, "XDS client error")
     assert about["error"] == "ABORTED: try again"
     assert 0.02 <= about["retry_s"] <= 0.03
@@ -158,14 +163,11 @@ async def test_a_stream_that_ends_well_at_once_is_no_loop(
 
 
 async def test_a_reset_stream_is_another_one_at_once(tmp_path: Path) -> None:
-    async with FakeIstiod() as istiod:
-        istiod.put(WEB)
-        async with learning(istiod, tmp_path) as one:
-            await istiod.synced()
-            istiod.reset_streams()
-            await istiod.attempted(2)
-            await istiod.synced()
-            assert one.data_plane.xds_ends == ["Reconnect"]
+    async with synced(tmp_path, WEB) as (istiod, one):
+        istiod.reset_streams()
+        await istiod.attempted(2)
+        await istiod.synced()
+        assert one.data_plane.xds_ends == ["Reconnect"]
 
 
 async def test_frames_that_nobody_knows_are_no_reason_to_end(tmp_path: Path) -> None:
@@ -434,17 +436,14 @@ async def test_a5_8_a_resume_that_would_be_too_large_is_not_even_tried(
 async def test_a_limiter_of_new_streams_is_no_matter_of_size(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with FakeIstiod() as istiod:
-        istiod.put(WEB)
-        async with learning(istiod, tmp_path):
-            await istiod.synced()
-            istiod.next_stream(faults.Close(Status.RESOURCE_EXHAUSTED, faults.RATE_LIMITED), at=0)
-            istiod.port.abort()
-            await istiod.attempted(3)
-            await istiod.synced()
-            (stream,) = istiod.live()
-            (first,) = stream.asked(ADDRESS, Verdict.FIRST)
-            assert [name for name, _ in first.initial_versions] == [WEB.name]
+    async with synced(tmp_path, WEB) as (istiod, _):
+        istiod.next_stream(faults.Close(Status.RESOURCE_EXHAUSTED, faults.RATE_LIMITED), at=0)
+        istiod.port.abort()
+        await istiod.attempted(3)
+        await istiod.synced()
+        (stream,) = istiod.live()
+        (first,) = stream.asked(ADDRESS, Verdict.FIRST)
+        assert [name for name, _ in first.initial_versions] == [WEB.name]
     error = told(caplog, "XDS client connection error")["error"]
     assert error == "RESOURCE_EXHAUSTED: rate limit exceeded"
 
@@ -484,17 +483,14 @@ async def test_on_demand_names_come_when_they_are_wanted_and_absent_ones_are_sai
 async def test_on_demand_a_name_that_gets_no_answer_is_asked_for_again_the_other_way(
     tmp_path: Path,
 ) -> None:
-    async with FakeIstiod() as istiod:
-        istiod.put(WEB)
-        async with learning(istiod, tmp_path, on_demand=True) as one:
-            await istiod.synced()
-            (stream,) = istiod.live()
-            # It is subscribed there already, so that asking alone brings no answer at all.
-            one.client.want(WEB.name)
-            await one.until(lambda: one.client._subscription.wake_at() is None, "an answer")
-            assert one.data_plane.absent == []
-            asked = [
-                (request.subscribe, request.unsubscribe)
-                for request in stream.asked(ADDRESS, Verdict.SUBSCRIPTION, Verdict.BREACH)
-            ]
-            assert asked == [((WEB.name,), ()), ((), (WEB.name,)), ((WEB.name,), ())]
+    async with synced(tmp_path, WEB, on_demand=True) as (istiod, one):
+        (stream,) = istiod.live()
+        # It is subscribed there already, so that asking alone brings no answer at all.
+        one.client.want(WEB.name)
+        await one.until(lambda: one.client._subscription.wake_at() is None, "an answer")
+        assert one.data_plane.absent == []
+        asked = [
+            (request.subscribe, request.unsubscribe)
+            for request in stream.asked(ADDRESS, Verdict.SUBSCRIPTION, Verdict.BREACH)
+        ]
+        assert asked == [((WEB.name,), ()), ((), (WEB.name,)), ((WEB.name,), ())]
