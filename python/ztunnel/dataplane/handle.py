@@ -1,5 +1,6 @@
 """What a data plane is to Python, whoever carries it.
 
+What a method means stands in `_ztunnel.pyi`, once; here only what is not there, or not under the same name.
 `native.py` is the compiled one in this process; `ztunnel.testing.FakeDataPlane` remembers what it was told.
 A data plane in a process of its own would be a third (architecture §6).
 """
@@ -49,7 +50,7 @@ class Rejection(Protocol):
 
 
 class Event(Protocol):
-    """What a data plane has to say; see `_ztunnel.pyi` for the kinds."""
+    """What a data plane has to say."""
 
     @property
     def kind(self) -> str: ...
@@ -70,13 +71,11 @@ class PrivateKey(Protocol):
 class Dump(Protocol):
     """A configuration dump that is written while it is read."""
 
-    def next_piece(self) -> bytes:
-        """The next piece of the text, empty at the end; may wait some milliseconds."""
-        ...
+    def next_piece(self) -> bytes: ...
 
 
 class CpuProfile(Protocol):
-    """Where threads spend their time, while it is taken; `finish` in `_ztunnel.pyi` says what comes of it."""
+    """Where threads spend their time, while it is taken."""
 
     def finish(
         self,
@@ -97,10 +96,7 @@ class DeltaResponse(Protocol):
     @property
     def nonce(self) -> str: ...
     @property
-    def count(self) -> int:
-        """How many resources it brings."""
-        ...
-
+    def count(self) -> int: ...
     @property
     def payload(self) -> int:
         """Bytes of all its resources, as `istio_xds_message_bytes` counts them."""
@@ -108,34 +104,21 @@ class DeltaResponse(Protocol):
 
     @property
     def removed(self) -> Sequence[str]: ...
-    def answers(self, wanted: Sequence[str]) -> Sequence[str]:
-        """Those of `wanted` that a resource has as its name or alias, or that are said to be gone."""
-        ...
+    def answers(self, wanted: Sequence[str]) -> Sequence[str]: ...
 
 
 class Ledger(Protocol):
     """Names and versions that are held of one type, for resuming (spec/control.md §4.5, §4.6)."""
 
     def __len__(self) -> int: ...
-    def record(self, response: DeltaResponse, rejected: Sequence[str]) -> None:
-        """What came is held in its version, except the `rejected`, of which nothing changes; what went is not."""
-        ...
-
-    def forget(self, names: Sequence[str]) -> None:
-        """These are not held any more."""
-        ...
-
-    def versions(self, limit: int) -> list[tuple[str, str]] | None:
-        """By name, all that is held; None if a request could not carry it in `limit` bytes."""
-        ...
-
-    def missing(self, response: DeltaResponse) -> list[str]:
-        """What is held and not among the resources of `response`, by name."""
-        ...
+    def record(self, response: DeltaResponse, rejected: Sequence[str]) -> None: ...
+    def forget(self, names: Sequence[str]) -> None: ...
+    def versions(self, limit: int) -> list[tuple[str, str]] | None: ...
+    def missing(self, response: DeltaResponse) -> list[str]: ...
 
 
 class DataPlane(Protocol):
-    """Listeners, workers, tunnels; the documentation of each method stands in `_ztunnel.pyi`."""
+    """Listeners, workers, tunnels."""
 
     @property
     def event_fd(self) -> int: ...
@@ -153,35 +136,17 @@ class DataPlane(Protocol):
 
     def apply_delta(
         self, response: DeltaResponse, also_removed: Sequence[str] = ()
-    ) -> Sequence[Rejection]:
-        """Applies an answer in one step: its resources, then what it says is gone, then `also_removed`."""
-        ...
-
-    def count_xds_end(self, reason: str) -> None:
-        """A stream ended: one more of `istio_xds_connection_terminations` (spec/control.md §4.7)."""
-        ...
-
-    def not_there(self, name: str) -> None:
-        """Nobody has the resource that `resource_wanted` asked for: whoever waits goes on without it."""
-        ...
-
-    def revoke(self, crl: bytes) -> int:
-        """Certificates that count no more (PEM or DER CRLs; empty: none); cuts their connections.
-
-        Gives how many serial numbers are listed. `CredentialError` for what is no CRL: the last good set stays.
-        """
-        ...
-
+    ) -> Sequence[Rejection]: ...
+    def count_xds_end(self, reason: str) -> None: ...
+    def not_there(self, name: str) -> None: ...
+    def revoke(self, crl: bytes) -> int: ...
     def mark_synced(self) -> None: ...
     def new_key(self) -> PrivateKey:
         """A fresh key of the kind that `install` takes back."""
         ...
 
     def install(self, identity: str, key: PrivateKey, chain: bytes, roots: bytes) -> None: ...
-    def no_certificate(self, identity: str, reason: str) -> None:
-        """Nobody signs for it now: connections that need one fail at once, until one is installed."""
-        ...
-
+    def no_certificate(self, identity: str, reason: str) -> None: ...
     def forget(self, identity: str) -> None: ...
     def take_events(self) -> Sequence[Event]: ...
     def metrics(self) -> bytes: ...
