@@ -1,7 +1,7 @@
 //! The data plane as its owner sees it: start, apply, install, drain, stop.
 //!
 //! Owns the worker threads and is the only writer of what they read. Plain Rust, callable from any thread;
-//! `bindings` puts it before Python.
+//! `bindings` puts it before Python. What it is taught of the mesh is in `learning.rs`, what it shows in `shown.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -11,30 +11,27 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use mesh::decode::{Rejection, Resource, TYPE_ISTIO_ADDRESS, TYPE_ISTIO_AUTHORIZATION};
-use mesh::delta::Response;
 use mesh::identity::Identity;
-use mesh::store::{Applied, MeshStore};
-use mesh::workload::Workload;
+use mesh::store::MeshStore;
 use tokio::sync::watch;
 
 use crate::connections::Inquiries;
 use crate::control::{Event, Events, Phase};
 use crate::demand::Demand;
-use crate::dump::{Dump, DumpError};
 use crate::settings::{LogFormat, LogTemplate, Settings, SettingsError};
 use crate::shared::Shared;
 use crate::sys;
-use crate::telemetry::StreamEnd;
-use crate::telemetry::Value;
-use crate::telemetry::log::{self, Filter, FilterError, Level, Logger, Losses};
+use crate::telemetry::log::{self, Filter, Logger, Losses};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::readiness::{Heartbeats, Readiness};
 use crate::tls::{self, CredentialStore, CrlError, RevocationList, WorkloadCertificate};
 
+mod learning;
 mod opened;
+mod shown;
 mod threads;
 
+use learning::Learned;
 use opened::{Established, Opened};
 use threads::Threads;
 
@@ -47,7 +44,6 @@ const PROXY: &str = "proxy";
 /// What makes a node that is leaving not ready.
 const DRAIN: &str = "drain";
 const TARGET: &str = "ztunnel";
-const XDS: &str = "xds::client";
 
 /// What log lines get to be written in at the end (spec/control.md §13).
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -58,14 +54,6 @@ pub struct DataPlane {
     mesh: Mutex<Learned>,
     threads: Mutex<Threads>,
     inquiries: Inquiries,
-}
-
-/// What the control side has told.
-struct Learned {
-    store: MeshStore,
-    /// Uids of workloads that this node stood for at some time: live connections are guarded by these and no others. A
-    /// node stands for a handful in its life.
-    ours: BTreeSet<Arc<str>>,
 }
 
 /// Why a data plane could not start or do what it was told.
@@ -184,101 +172,6 @@ impl DataPlane {
         }
     }
 
-    /// Applies configuration: what is new or changed, then removals. What cannot be used comes back with the reason and
-    /// changes nothing.
-    pub fn apply(&self, resources: &[Resource<'_>], removed: &[(&str, &str)]) -> Vec<Rejection> {
-        let rejections = self.learn(|store| store.apply(resources, removed));
-        self.settle(|_| Vec::new());
-        rejections
-    }
-
-    /// Applies an answer of delta ADS in one step: its resources, then what it says is gone, then `also_removed`. An answer
-    /// of a type that we never ask for is counted, told of and otherwise taken as it is (spec/control.md §4.5).
-    pub fn apply_delta<B: AsRef<[u8]>>(
-        &self,
-        response: &Response<B>,
-        also_removed: &[&str],
-    ) -> Vec<Rejection> {
-        let type_url = response.type_url();
-        let metrics = &self.shared.metrics;
-        metrics.xds_answered(type_url, response.payload());
-        if ![TYPE_ISTIO_ADDRESS, TYPE_ISTIO_AUTHORIZATION].contains(&type_url) {
-            let url = [("type_url", Value::Text(type_url))];
-            let text = "an answer of an unknown type changes nothing";
-            self.shared.log.error(XDS, text, &url);
-            return Vec::new();
-        }
-        let (resources, mut rejections) = response.batch();
-        let gone = response.removed().chain(also_removed.iter().copied());
-        let gone: Vec<_> = gone.map(|name| (type_url, name)).collect();
-        rejections.extend(self.learn(|store| store.apply(&resources, &gone)));
-        // Rejected ones too have been answered: there is nothing more to come.
-        self.settle(|asked| response.answers(asked));
-        rejections
-    }
-
-    /// Nobody has what [`Event::ResourceWanted`] asked for: connections that wait for it go on without it.
-    pub fn not_there(&self, name: &str) {
-        self.settle(|asked| asked.iter().copied().filter(|key| *key == name).collect());
-    }
-
-    /// Lets go whoever waits for what is known now, and for what `answers` picks out of the keys that are not.
-    fn settle(&self, answers: impl for<'k> FnOnce(&[&'k str]) -> Vec<&'k str>) {
-        if let Some(demand) = &self.shared.demand {
-            demand.settle(&self.shared.mesh.load(), answers);
-        }
-    }
-
-    /// A stream to the control plane ended.
-    pub fn count_xds_end(&self, end: StreamEnd) {
-        self.shared.metrics.xds_ended(end);
-    }
-
-    /// Takes a batch, shows it to the workers, and follows up what is different.
-    fn learn(&self, batch: impl FnOnce(&mut MeshStore) -> Applied) -> Vec<Rejection> {
-        let mut learned = lock(&self.mesh);
-        let before = self.shared.local_workload();
-        let applied = batch(&mut learned.store);
-        if applied.changes.is_empty() {
-            return applied.rejections;
-        }
-        self.shared.mesh.store(learned.store.snapshot());
-        let after = self.shared.local_workload();
-        learned
-            .ours
-            .extend(after.iter().map(|w| Arc::clone(&w.uid)));
-        // A pod that comes or goes elsewhere changes no permission here: it must not have every connection asked about.
-        let mesh = self.shared.snapshot();
-        let concerned = applied.changes.concern_policy_of(&mesh, &learned.ours);
-        drop(learned);
-        self.shared
-            .mesh_version
-            .send_modify(|version| *version += 1);
-        if concerned {
-            self.shared
-                .policy_version
-                .send_modify(|version| *version += 1);
-        }
-        let identity = |workload: Option<Arc<Workload>>| workload.map(|w| w.identity());
-        let (before, after) = (identity(before), identity(after));
-        if before != after {
-            self.report_identities(before, after);
-        }
-        applied.rejections
-    }
-
-    fn report_identities(&self, before: Option<Identity>, after: Option<Identity>) {
-        if let Some(identity) = before {
-            self.shared.events.report(Event::CredentialIdle(identity));
-        }
-        if let Some(identity) = after {
-            let now = false;
-            self.shared
-                .events
-                .report(Event::CredentialWanted { identity, now });
-        }
-    }
-
     /// The first complete configuration has been applied: traffic may be served.
     pub fn mark_synced(&self) {
         self.shared.phase.send_if_modified(|phase| {
@@ -337,119 +230,6 @@ impl DataPlane {
     #[must_use]
     pub fn take_events(&self) -> Vec<Event> {
         self.shared.events.take()
-    }
-
-    /// All metrics as OpenMetrics text.
-    #[must_use]
-    pub fn metrics(&self) -> String {
-        self.shared.metrics.encode()
-    }
-
-    /// The control side's event loop has turned, so much later than it wanted to, and will again in `period`.
-    pub fn control_loop_turned(&self, late: Duration, period: Duration) {
-        self.shared.metrics.control_loop_turned(late, period);
-    }
-
-    /// One part of what is known, as JSON; `None` for a part that does not exist.
-    #[must_use]
-    pub fn dump(&self, section: &str) -> Option<Vec<u8>> {
-        let snapshot = self.shared.snapshot();
-        if section == "certificates" {
-            return Some(
-                serde_json::Value::from(self.certificates())
-                    .to_string()
-                    .into_bytes(),
-            );
-        }
-        snapshot.dump(section)
-    }
-
-    /// Every live connection, as JSON: `{"workloads": {uid: {"inbound": […], "outbound": […]}}, "leftOff": 0,
-    /// "silentWorkers": []}`, where an entry has `src`, `originalDst` (or null), `actualDst` and `protocol`. Blocks for a
-    /// second at most, and stops no worker.
-    #[must_use]
-    pub fn connections(&self) -> Vec<u8> {
-        self.inquiries.connections()
-    }
-
-    /// The whole configuration dump of this moment (spec/control.md §11), to be read piece by piece. `given` are the
-    /// control side's sections, as JSON. Blocks as [`Self::connections`] does.
-    ///
-    /// # Errors
-    /// A given section that is not JSON; no thread to write with.
-    pub fn open_dump(&self, given: BTreeMap<String, Vec<u8>>) -> Result<Dump, DumpError> {
-        let (mut live, silent) = self.inquiries.census();
-        if silent > 0 || live.left_off() > 0 {
-            let fields = [
-                ("left_off", Value::Number(live.left_off() as u64)),
-                ("silent_workers", Value::Number(silent as u64)),
-            ];
-            let text = "a configuration dump does not show all connections";
-            self.shared
-                .log
-                .repeating(Level::Warn, "dump", TARGET, text, &fields);
-        }
-        if let Some(workload) = self.shared.local_workload() {
-            live.include(&workload.uid);
-        }
-        Dump::start(self.shared.snapshot(), live, given)
-    }
-
-    fn certificates(&self) -> Vec<serde_json::Value> {
-        let credentials = &self.shared.credentials;
-        credentials
-            .identities()
-            .iter()
-            .filter_map(|identity| credentials.get(identity))
-            .filter_map(|certificate| serde_json::to_value(certificate.dump()).ok())
-            .collect()
-    }
-
-    /// Which lines the log writes, as `/logging` shows it: `hickory_server::server=off,access=debug,info`.
-    #[must_use]
-    pub fn log_filter(&self) -> String {
-        self.shared.log.filter().to_string()
-    }
-
-    /// Exchanges the log's filter as a whole.
-    ///
-    /// # Errors
-    /// A directive that is none, named; then nothing has changed.
-    pub fn set_log_filter(&self, directives: &str) -> Result<(), FilterError> {
-        self.shared.log.set_filter(directives.parse()?);
-        self.tell_log_filter();
-        Ok(())
-    }
-
-    /// Lays directives over the log's filter, or over the one of the start after a `reset`, in one step: what
-    /// `POST /logging?level=…&reset` asks for (spec/control.md §10.1). Gives the filter now in force.
-    ///
-    /// # Errors
-    /// A directive that is none, named; then nothing has changed.
-    pub fn change_log_filter(
-        &self,
-        reset: bool,
-        directives: Option<&str>,
-    ) -> Result<String, FilterError> {
-        let filter = self.shared.log.change_filter(reset, directives)?;
-        self.tell_log_filter();
-        Ok(filter.to_string())
-    }
-
-    fn tell_log_filter(&self) {
-        let text = format!("new log filter is {}", self.log_filter());
-        self.shared.log.info("telemetry", &text, &[]);
-    }
-
-    /// Seconds since each worker last said that it is alive.
-    #[must_use]
-    pub fn heartbeats(&self) -> Vec<f64> {
-        self.shared
-            .heartbeats
-            .ages()
-            .iter()
-            .map(Duration::as_secs_f64)
-            .collect()
     }
 
     /// Stops accepting, lets connections finish until the deadline, then cuts them. Blocks; says whether every
