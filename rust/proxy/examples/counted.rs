@@ -19,17 +19,17 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use mesh::decode::{Resource, TYPE_SERVICE, TYPE_WORKLOAD};
-use mesh::identity::Identity;
 use proxy::DataPlane;
-use proxy::settings::Settings;
-use proxy::tls::{PrivateKey, WorkloadCertificate};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    SanType,
-};
-use serde_json::{Value, json};
+use serde_json::json;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use support::node::{authority, node};
+use support::pair::{HOST, apply};
+
+#[path = "../tests/support"]
+mod support {
+    pub(crate) mod node;
+    pub(crate) mod pair;
+}
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -186,11 +186,14 @@ struct Nodes {
 impl Nodes {
     fn start(application: SocketAddr) -> Self {
         let authority = authority();
-        let server = node(&authority, "web", &json!({"inbound": "127.0.0.2:0"}), 15008);
+        let one = json!({"workers": 1});
+        let listeners = json!({"inbound": "127.0.0.2:0"});
+        let server = node(&authority, "web", &listeners, 15008, &one);
         let bound = server.start().unwrap();
-        let listeners = json!({"forwards": [
-            {"listen": "127.0.0.1:0", "target": "web.default.svc.cluster.local:80"}]});
-        let client = node(&authority, "client", &listeners, bound["inbound"].port());
+        let forward = json!({"listen": "127.0.0.1:0", "target": format!("{HOST}:80")});
+        let listeners = json!({"forwards": [forward]});
+        let hbone = bound["inbound"].port();
+        let client = node(&authority, "client", &listeners, hbone, &one);
         let way_in = client.start().unwrap()["forwards[0]"];
         let nodes = [client, server];
         for node in &nodes {
@@ -203,68 +206,4 @@ impl Nodes {
     fn stop(self) {
         self.nodes.iter().for_each(DataPlane::stop);
     }
-}
-
-fn node(
-    authority: &CertifiedIssuer<'static, KeyPair>,
-    name: &str,
-    listeners: &Value,
-    hbone_port: u16,
-) -> DataPlane {
-    let settings = json!({
-        "workers": 1, "hbonePort": hbone_port, "listeners": listeners, "logLevel": "error",
-        "workload": {"name": name, "namespace": "default", "serviceAccount": name},
-        "accessLog": {"format": "off"}, "originalSource": false,
-    });
-    let node = DataPlane::new(Settings::parse(settings.to_string().as_bytes()).unwrap()).unwrap();
-    node.install(certificate(authority, name));
-    node
-}
-
-fn apply(node: &DataPlane, port: u16) {
-    let pod = |name: &str, address: &str, services: Value| {
-        json!({"uid": name, "name": name, "namespace": "default", "serviceAccount": name,
-            "workloadIps": [address], "protocol": "HBONE", "services": services})
-        .to_string()
-    };
-    let hostname = "default/web.default.svc.cluster.local";
-    let client = pod("client", "127.0.0.1", json!({}));
-    let web = pod("web", "127.0.0.2", json!({hostname: {"80": port}}));
-    let service = json!({"name": "web", "namespace": "default", "ports": {"80": port},
-        "hostname": "web.default.svc.cluster.local", "vips": ["/127.10.0.1"]});
-    let service = service.to_string();
-    let resources = [
-        (TYPE_WORKLOAD, "client", &client),
-        (TYPE_WORKLOAD, "web", &web),
-        (TYPE_SERVICE, hostname, &service),
-    ]
-    .map(|(type_url, name, value)| Resource {
-        type_url,
-        name,
-        value: value.as_bytes(),
-    });
-    assert_eq!(node.apply(&resources, &[]), []);
-}
-
-fn authority() -> CertifiedIssuer<'static, KeyPair> {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
-}
-
-fn certificate(
-    authority: &CertifiedIssuer<'static, KeyPair>,
-    account: &str,
-) -> WorkloadCertificate {
-    let identity = Identity::new("cluster.local", "default", account).unwrap();
-    let name = identity.to_string();
-    let mut params = CertificateParams::default();
-    params.subject_alt_names = vec![SanType::URI(name.as_str().try_into().unwrap())];
-    params.extended_key_usages = vec![
-        ExtendedKeyUsagePurpose::ServerAuth,
-        ExtendedKeyUsagePurpose::ClientAuth,
-    ];
-    let key = PrivateKey::generate().unwrap();
-    let chain = params.signed_by(&key, authority).unwrap().pem();
-    WorkloadCertificate::new(identity, &key, chain.as_bytes(), authority.pem().as_bytes()).unwrap()
 }

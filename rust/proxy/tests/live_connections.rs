@@ -9,16 +9,21 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mesh::decode::{TYPE_AUTHORIZATION, TYPE_SERVICE, TYPE_WORKLOAD};
+use mesh::decode::TYPE_AUTHORIZATION;
 use proxy::DataPlane;
 use serde_json::{Value, json};
-use support::{authority, echo, node, resource};
+use support::echo::echo;
+use support::node::{authority, node, resource};
+use support::pair::{HOST, apply};
 
-mod support;
+mod support {
+    pub(crate) mod echo;
+    pub(crate) mod node;
+    pub(crate) mod pair;
+}
 
 /// For everything that should happen at once.
 const PATIENCE: Duration = Duration::from_secs(30);
-const HOST: &str = "web.default.svc.cluster.local";
 
 #[test]
 fn both_ends_show_a_connection_while_it_lives() {
@@ -145,24 +150,4 @@ impl Nodes {
         stream.read_exact(&mut [0]).unwrap();
         stream
     }
-}
-
-fn apply(node: &DataPlane, port: u16) {
-    let pod = |name: &str, address: &str, services: Value| {
-        json!({"uid": name, "name": name, "namespace": "default", "serviceAccount": name,
-            "workloadIps": [address], "protocol": "HBONE", "services": services})
-        .to_string()
-    };
-    let key = format!("default/{HOST}");
-    let client = pod("client", "127.0.0.1", json!({}));
-    let web = pod("web", "127.0.0.2", json!({&key: {"80": port}}));
-    let service = json!({"name": "web", "namespace": "default", "ports": {"80": port},
-        "hostname": HOST, "vips": ["/127.10.0.1"]});
-    let service = service.to_string();
-    let resources = [
-        resource(TYPE_WORKLOAD, "client", &client),
-        resource(TYPE_WORKLOAD, "web", &web),
-        resource(TYPE_SERVICE, &key, &service),
-    ];
-    assert_eq!(node.apply(&resources, &[]), []);
 }

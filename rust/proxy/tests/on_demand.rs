@@ -17,9 +17,13 @@ use proxy::DataPlane;
 use proxy::control::Event;
 use proxy::settings::Settings;
 use serde_json::{Value, json};
-use support::{authority, echo, node, resource};
+use support::echo::echo;
+use support::node::{authority, node, resource};
 
-mod support;
+mod support {
+    pub(crate) mod echo;
+    pub(crate) mod node;
+}
 
 /// For everything that should happen at once.
 const PATIENCE: Duration = Duration::from_secs(30);

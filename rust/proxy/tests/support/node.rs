@@ -1,7 +1,6 @@
-//! What the tests of running data planes share: an echo, a node, and who signs for it.
-
-use std::net::{SocketAddr, TcpListener};
-use std::thread;
+//! A data plane that has its certificate, and who signs for it.
+//!
+//! The one road to a running node for the tests here and for the examples that drive real traffic.
 
 use mesh::decode::Resource;
 use mesh::identity::Identity;
@@ -13,22 +12,6 @@ use rcgen::{
     SanType,
 };
 use serde_json::{Value, json};
-
-pub(crate) fn echo() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.2:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            thread::spawn(move || {
-                let mut back = stream.try_clone().unwrap();
-                // However it ends.
-                let _ = std::io::copy(&mut stream, &mut back);
-            });
-        }
-    });
-    address
-}
 
 /// A node whose certificate is there; `more` are further settings.
 pub(crate) fn node(
