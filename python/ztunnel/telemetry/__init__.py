@@ -1,1 +1,1 @@
-"""What a node says about itself: log lines now, control-side metrics later."""
+"""What a node says about itself: log lines, and whether its event loop turns. Metrics are Rust's."""
