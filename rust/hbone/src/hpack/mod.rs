@@ -1,7 +1,7 @@
 //! HPACK (RFC 7541): header blocks to fields and back, for one direction of one connection each.
 //!
 //! Knows bytes and tables only. That a name is lower case, a pseudo header comes first or a list belongs to a
-//! stream is `message.rs`' and `connection.rs`' business; they see [`Decoder`] and [`Encoder`].
+//! stream is `connect.rs`' and `connection.rs`' business; they see [`Decoder`] and [`Encoder`].
 //!
 //! What a peer can cost us is bounded: the dynamic table by the size we advertised, scratch space by the larger
 //! of that and the list limit, and work by the block's length (spec/reliability.md T08).
