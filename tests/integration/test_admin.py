@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import istioctl
-from tests.support.apps import Application, direct
 from tests.support.http import ask
 from tests.support.nodes import Mesh, Node, as_text, eventually, http_get
+from tests.support.two_nodes import two_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,29 +139,24 @@ def test_istioctl_prints_the_secrets_of_ours_as_those_of_a_sidecar(recorded: Nod
 
 
 def test_live_connections_are_told_of_both_ends(tmp_path: Path) -> None:
-    with Mesh(tmp_path, network="127.3") as mesh:
-        mesh.workload("client")
-        with Application.listen(mesh.workload("server")) as application:
-            target = as_text(application.address)
-            with (
-                Node(mesh, "server", admin=True) as far,
-                Node(mesh, "client", forwards=[target], admin=True) as near,
-            ):
-                assert connections(far) == connections(near) == []
-                client, server = application.pair(lambda: direct(near.forwards[target]))
-                client.says(b"hello")
-                assert server.takes(5) == b"hello"
-                ours = as_text(client.socket.getsockname())
-                hbone = f"{far.address}:15008"
-                (outbound,) = connections(near)
-                assert outbound == ["client.default", "Outbound", ours, hbone, target, "HBONE"]
-                (inbound,) = connections(far)
-                assert inbound[:2] == ["server.default", "Inbound"]
-                assert (inbound[2], inbound[-1]) == (target, "HBONE")
-                client.closes()
-                server.closes()
-                for node in (near, far):
-                    eventually(partial(is_quiet, node), "they are gone")
+    admin = {"admin": True}
+    with two_nodes(tmp_path, network="127.3", near=admin, far=admin) as pair:
+        near, far = pair.near, pair.far
+        assert connections(far) == connections(near) == []
+        client, server = pair.connects()
+        client.says(b"hello")
+        assert server.takes(5) == b"hello"
+        ours = as_text(client.socket.getsockname())
+        hbone = f"{far.address}:15008"
+        (outbound,) = connections(near)
+        assert outbound == ["client.default", "Outbound", ours, hbone, pair.target, "HBONE"]
+        (inbound,) = connections(far)
+        assert inbound[:2] == ["server.default", "Inbound"]
+        assert (inbound[2], inbound[-1]) == (pair.target, "HBONE")
+        client.closes()
+        server.closes()
+        for node in (near, far):
+            eventually(partial(is_quiet, node), "they are gone")
 
 
 def is_quiet(node: Node) -> bool:
@@ -209,26 +204,21 @@ def test_answers_are_upstreams_byte_for_byte(tmp_path: Path) -> None:
 
 
 def test_levels_change_for_both_halves_while_the_node_runs(tmp_path: Path) -> None:
-    with Mesh(tmp_path, network="127.3") as mesh:
-        mesh.workload("client")
-        with Application.listen(mesh.workload("server")) as application:
-            target = as_text(application.address)
-            with (
-                Node(mesh, "server"),
-                Node(mesh, "client", forwards=[target], admin=True, drain="0s") as node,
-            ):
-                admin = node.bound["admin"]
-                answer = ask(admin, "POST", "/logging?level=access=debug,warn")
-                assert answer.body.endswith(b"access=debug,warn\n")
-                near, far = application.pair(lambda: direct(node.forwards[target]))
-                near.closes()
-                far.closes()
-                node.access.wait_for("connection opened")
-                said = len(node.log.text)
-                ask(admin, "POST", "/quitquitquit")
-                assert node.wait() == 0
-                # Python's half is quiet: it would have said that it drains.
-                assert [line for line in node.log.text[said:] if '"info"' in line] == []
+    more = {"admin": True, "drain": "0s"}
+    with two_nodes(tmp_path, network="127.3", near=more) as pair:
+        node = pair.near
+        admin = node.bound["admin"]
+        answer = ask(admin, "POST", "/logging?level=access=debug,warn")
+        assert answer.body.endswith(b"access=debug,warn\n")
+        near, far = pair.connects()
+        near.closes()
+        far.closes()
+        node.access.wait_for("connection opened")
+        said = len(node.log.text)
+        ask(admin, "POST", "/quitquitquit")
+        assert node.wait() == 0
+        # Python's half is quiet: it would have said that it drains.
+        assert [line for line in node.log.text[said:] if '"info"' in line] == []
 
 
 def test_a_page_by_another_name_is_told_nothing(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.apps import Application, direct
 from tests.support.http import ask
-from tests.support.nodes import Mesh, Node, as_text, eventually, http_get
+from tests.support.nodes import Mesh, Node, eventually, http_get
 from tests.support.pprof import Profile
+from tests.support.two_nodes import two_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,36 +141,30 @@ def test_the_node_ends_in_the_middle_of_a_profile(tmp_path: Path) -> None:
 def test_traffic_under_a_profile_stays_whole(tmp_path: Path) -> None:
     """Signals come a thousand times a second of a worker's time: into TLS, copying, the event loop."""
     size, rounds = 4 << 20, 8
-    with Mesh(tmp_path, network="127.3") as mesh:
-        mesh.workload("client")
-        with Application.listen(mesh.workload("server")) as application:
-            target = as_text(application.address)
-            with (
-                Node(mesh, "server", admin=True) as far,
-                Node(mesh, "client", forwards=[target], admin=True) as near,
-                ThreadPoolExecutor(3) as beside,
-            ):
-                wanted = "/debug/pprof/profile?seconds=2&frequency=1000"
-                profiles = [
-                    beside.submit(ask, node.bound["admin"], "GET", wanted) for node in (near, far)
-                ]
-                moved = 0
-                while moved < rounds or not all(each.done() for each in profiles):
-                    client, server = application.pair(lambda: direct(near.forwards[target]))
-                    data = random.Random(moved).randbytes(size)
-                    sent = beside.submit(client.says, data)
-                    assert server.takes(size) == data
-                    sent.result()
-                    client.closes()
-                    server.closes()
-                    moved += 1
-                for profile in profiles:
-                    read = Profile(profile.result().body)
-                    workers = [
-                        s for s in read.of("rust") if s.labels["thread"].startswith("worker-")
-                    ]
-                    assert sum(stack.values["samples"] for stack in workers) > 5
-                    assert not read.comments, read.comments
+    admin = {"admin": True}
+    with (
+        two_nodes(tmp_path, network="127.3", near=admin, far=admin) as pair,
+        ThreadPoolExecutor(3) as beside,
+    ):
+        wanted = "/debug/pprof/profile?seconds=2&frequency=1000"
+        profiles = [
+            beside.submit(ask, node.bound["admin"], "GET", wanted) for node in (pair.near, pair.far)
+        ]
+        moved = 0
+        while moved < rounds or not all(each.done() for each in profiles):
+            client, server = pair.connects()
+            data = random.Random(moved).randbytes(size)
+            sent = beside.submit(client.says, data)
+            assert server.takes(size) == data
+            sent.result()
+            client.closes()
+            server.closes()
+            moved += 1
+        for profile in profiles:
+            read = Profile(profile.result().body)
+            workers = [s for s in read.of("rust") if s.labels["thread"].startswith("worker-")]
+            assert sum(stack.values["samples"] for stack in workers) > 5
+            assert not read.comments, read.comments
 
 
 def threads_of(node: Node) -> list[str]:

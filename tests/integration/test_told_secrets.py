@@ -7,9 +7,8 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from tests.support.apps import Application, direct
 from tests.support.http import ask
-from tests.support.nodes import Mesh, Node, as_text
+from tests.support.two_nodes import two_nodes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,32 +42,27 @@ def answers(admin: Address, metrics: Address) -> bytes:
 
 
 def test_neither_answers_nor_lines_hold_a_private_key(tmp_path: Path) -> None:
-    with Mesh(tmp_path, network="127.3") as mesh:
-        mesh.workload("client")
-        with Application.listen(mesh.workload("server")) as application:
-            target = as_text(application.address)
-            with (
-                Node(mesh, "server"),
-                Node(mesh, "client", forwards=[target], admin=True, logLevel="trace") as node,
-            ):
-                near, far = application.pair(lambda: direct(node.forwards[target]))
-                near.says(b"hello")
-                assert far.takes(5) == b"hello"
-                said = answers(node.bound["admin"], node.bound["metrics"])
-                near.closes()
-                far.closes()
-                node.access.wait_for("connection complete")
-                assert node.terminate() == 0
-            said += "\n".join([*node.access.text, *node.log.text]).encode()
-            # It was worth looking: certificates are there.
-            assert b"LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t" in said  # `-----BEGIN CERTIFICATE-----`
-            keys = keys_below(tmp_path / "ca")
-            assert keys
-            for secret in keys:
-                assert secret not in said
-            # The same words in base64, whatever stands before them.
-            for told in (b"PRIVATE KEY", b"UFJJVkFURSBLRVk", b"BSSVZBVEUgS0VZ", b"QUklWQVRFIEtFW"):
-                assert told not in said
+    more = {"admin": True, "logLevel": "trace"}
+    with two_nodes(tmp_path, network="127.3", near=more) as pair:
+        node = pair.near
+        near, far = pair.connects()
+        near.says(b"hello")
+        assert far.takes(5) == b"hello"
+        said = answers(node.bound["admin"], node.bound["metrics"])
+        near.closes()
+        far.closes()
+        node.access.wait_for("connection complete")
+        assert node.terminate() == 0
+    said += "\n".join([*node.access.text, *node.log.text]).encode()
+    # It was worth looking: certificates are there.
+    assert b"LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t" in said  # `-----BEGIN CERTIFICATE-----`
+    keys = keys_below(tmp_path / "ca")
+    assert keys
+    for secret in keys:
+        assert secret not in said
+    # The same words in base64, whatever stands before them.
+    for told in (b"PRIVATE KEY", b"UFJJVkFURSBLRVk", b"BSSVZBVEUgS0VZ", b"QUklWQVRFIEtFW"):
+        assert told not in said
 
 
 def keys_below(folder: Path) -> list[bytes]:
