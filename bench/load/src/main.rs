@@ -88,38 +88,35 @@ fn run(words: &[String]) -> io::Result<()> {
             time,
             Duration::from_millis(options.get("every", Some(0))?),
         )?),
-        "fresh" => {
-            let parallel = options.get("parallel", Some(1))?;
-            let count = options.get("count", Some(u64::MAX))?;
-            let spread = options.get("spread", Some(1))?;
-            say(&fresh::run(
-                target,
-                fresh::Plan {
-                    parallel,
-                    size,
-                    time,
-                    count,
-                    spread,
-                    hold: options.flag("hold"),
-                },
-            )?)
-        }
-        "idle" => {
-            let (count, parallel) = (
-                options.get("count", Some(1000))?,
-                options.get("parallel", Some(16))?,
-            );
-            let (open, told) = idle::open(target, count, parallel, size)?;
-            say(&told)?;
-            idle::wait()?;
-            drop(open);
-            Ok(())
-        }
+        "fresh" => say(&fresh::run(target, plan(&options, size, time)?)?),
+        "idle" => idle(target, &options, size),
         "beside" => say(&beside::run(target, bytes, time, |step| {
             say(&json!({ "step": step }))
         })?),
         other => Err(usage(&format!("no verb {other:?}"))),
     }
+}
+
+fn plan(options: &Options, size: u64, time: Duration) -> io::Result<fresh::Plan> {
+    Ok(fresh::Plan {
+        parallel: options.get("parallel", Some(1))?,
+        size,
+        time,
+        count: options.get("count", Some(u64::MAX))?,
+        spread: options.get("spread", Some(1))?,
+        hold: options.flag("hold"),
+    })
+}
+
+/// Opens connections, says so, and keeps them until it is told to end.
+fn idle(target: Target, options: &Options, size: u64) -> io::Result<()> {
+    let count = options.get("count", Some(1000))?;
+    let parallel = options.get("parallel", Some(16))?;
+    let (open, told) = idle::open(target, count, parallel, size)?;
+    say(&told)?;
+    idle::wait()?;
+    drop(open);
+    Ok(())
 }
 
 fn direction(options: &Options) -> io::Result<bulk::Direction> {
