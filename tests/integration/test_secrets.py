@@ -2,7 +2,7 @@
 
 Keys are made in Rust and stay there. What is shown here: no private key is in any object of Python's, and none is written
 down anywhere in the process, neither as PEM nor as DER. The library keeps the number itself, in a form of its own, for as
-long as the key is in use; that is in the process's memory, and `ztunnel proxy` keeps others out of it.
+long as the key is in use; that is in the process's memory, and others are kept out of it.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import base64
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,12 +26,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.support.http import ask
 from tests.support.istio_ca import TOKEN, IstioCa
 from tests.support.istio_nodes import IstioNode
-from tests.support.nodes import Mesh, eventually
+from tests.support.nodes import Mesh, Node, eventually
 from tests.support.secrets import point_of, private_keys_in, writable_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 INSTALLED = "certificate installed"
 
@@ -159,9 +160,34 @@ print(json.dumps([ctypes.CDLL(None).prctl(PR_GET_DUMPABLE, 0, 0, 0, 0), resource
 """
 
 
-def test_a_proxy_leaves_no_core_and_lets_nobody_look() -> None:
+def test_what_keeps_others_out_leaves_no_core_and_lets_nobody_look() -> None:
     # In a child: it cannot be taken back.
     result = subprocess.run(
         [sys.executable, "-c", CHILD], capture_output=True, check=True, timeout=30
     )
     assert json.loads(result.stdout) == [0, [0, 0]]
+
+
+class Private(Node):
+    """As it runs where nobody asks for anything else."""
+
+    options = ()
+
+
+def cores_of(pid: int) -> list[str]:
+    """The soft and the hard limit of a core that a process leaves."""
+    limits = Path(f"/proc/{pid}/limits").read_text()
+    (found,) = re.findall(r"^Max core file size +(\S+) +(\S+)", limits, re.MULTILINE)
+    return list(found)
+
+
+def test_a_node_keeps_others_out_unless_it_is_told_not_to(tmp_path: Path) -> None:
+    # Who keeps others out does both; a limit is the half that can be seen from here, whoever looks.
+    if resource.getrlimit(resource.RLIMIT_CORE)[1] == 0:
+        pytest.skip("nobody here may leave a core: there is nothing to forbid")
+    with Mesh(tmp_path, network="127.39") as mesh:
+        mesh.workload("web")
+        with Private(mesh, "web") as web:
+            assert cores_of(web.pid) == ["0", "0"]
+        with Node(mesh, "web") as web:
+            assert cores_of(web.pid)[1] != "0", "asked to be debuggable"

@@ -170,6 +170,8 @@ class Node:
 
     program: Sequence[str] = ("-m", "ztunnel")
     """What the interpreter runs."""
+    options: Sequence[str] = ("--debuggable",)
+    """Tests count descriptors and look into memory, and not all of them run as root."""
 
     def __init__(
         self,
@@ -242,7 +244,7 @@ class Node:
         if not self._mesh.path.exists():
             self._mesh.write()
         self.file.write_text(json.dumps({"node": self._settings}, indent=1))
-        self.launch("run", "--log-format", "json", str(self.file))
+        self.launch("run", *self.options, "--log-format", "json", str(self.file))
         self.bound = bound(self.log.wait_for("ready", within=START_DEADLINE))
 
     def launch(self, *arguments: str, environment: Mapping[str, str] = EMPTY) -> None:

@@ -66,7 +66,7 @@ def _serve(environ: Mapping[str, str], arguments: argparse.Namespace) -> int:
     import logging
 
     from ztunnel.app import Node, real_parts
-    from ztunnel.dataplane.native import forbid_dumps
+    from ztunnel.cli.secrets import keep_out
     from ztunnel.environment.machine import look_around
     from ztunnel.environment.mesh import load_mesh
     from ztunnel.environment.proxy import read_environment
@@ -82,10 +82,7 @@ def _serve(environ: Mapping[str, str], arguments: argparse.Namespace) -> int:
     # Upstream's first lines have no narrower target.
     _introduce(logging.getLogger("ztunnel"), settings, environ)
     mesh, identity = load_mesh(settings)
-    try:
-        forbid_dumps()
-    except OSError as error:
-        logging.getLogger("ztunnel").warning("cores and debuggers are not kept out: %s", error)
+    keep_out()
     settings_of_node = settings.node_of(identity)
     access_log = settings_of_node.access_log.in_template(arguments.log_template)
     node = Node(

@@ -39,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the lines on standard error (default: `logLevel` in the file, else info)",
     )
     parser.add_argument(
+        "--debuggable",
+        action="store_true",
+        help="let debuggers and profilers of the same user look into the node, and leave cores: private keys are in both",
+    )
+    parser.add_argument(
         "--log-template",
         choices=("envoy",),  # `settings.TEMPLATES`, which takes its time to load
         help="of the access log's lines: as Envoy's under Istio, each beginning with `[` (default: `accessLog` in the file)",
@@ -61,11 +66,14 @@ def _serve(arguments: argparse.Namespace, child: Child) -> int:
     import asyncio
 
     from ztunnel.app import Node, real_parts
+    from ztunnel.cli.secrets import keep_out
     from ztunnel.nodefile import load_node_file
     from ztunnel.telemetry import log
 
     file = load_node_file(arguments.file)
     log.set_up(style=arguments.log_format, level=arguments.log_level or file.settings.log_level)
+    if not arguments.debuggable:
+        keep_out()
     access_log = file.settings.access_log.in_template(arguments.log_template)
     settings = replace(file.settings, access_log=access_log)
     node = Node(settings, file.identity, file.mesh, real_parts(child), started=STARTED)

@@ -7,11 +7,13 @@ other side.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
+from ztunnel.dataplane.native import forbid_dumps
 from ztunnel.errors import CaError, ZtunnelError
 from ztunnel.identity.ca.selfsigned import SelfSignedCa
 from ztunnel.identity.spiffe import Identity
@@ -19,6 +21,9 @@ from ztunnel.identity.spiffe import Identity
 
 def main() -> None:
     """Answers until its input ends."""
+    # A key is coming. What a parent does for itself does not outlive the start of another program.
+    with contextlib.suppress(OSError):
+        forbid_dumps()
     first = sys.stdin.readline()
     if not first:
         return

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import resource
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ztunnel.errors import CaFolderError, CaRefusal, CaUnavailable
+from ztunnel.identity.ca.child import Child
 from ztunnel.identity.ca.process import ProcessCa
 from ztunnel.identity.spiffe import Identity
 
@@ -141,3 +144,17 @@ async def test_a_root_in_memory_is_made_anew_when_its_child_is_gone() -> None:
         assert (await ca.sign(csr(WEB), WEB)).roots != first.roots
     finally:
         ca.close()
+
+
+def test_a_child_leaves_no_core_as_it_is_given_a_key() -> None:
+    if resource.getrlimit(resource.RLIMIT_CORE)[1] == 0:
+        pytest.skip("nobody here may leave a core: there is nothing to forbid")
+    child = Child()
+    try:
+        # Answered: so it has come to the key.
+        child.open({"directory": None, "trustDomain": "cluster.local", "leafLifetime": 3600})
+        (pid,) = children()
+        limits = Path(f"/proc/{pid}/limits").read_text()
+        assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE)
+    finally:
+        child.end()
