@@ -6,6 +6,7 @@ import gzip
 import os
 import random
 import shutil
+import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,6 +23,7 @@ from tests.support.two_nodes import two_nodes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+SHORT = "/debug/pprof/profile?seconds=1"
 PROFILE = "/debug/pprof/profile?seconds=1&frequency=500"
 
 
@@ -165,6 +167,16 @@ def test_traffic_under_a_profile_stays_whole(tmp_path: Path) -> None:
             workers = [s for s in read.of("rust") if s.labels["thread"].startswith("worker-")]
             assert sum(stack.values["samples"] for stack in workers) > 5
             assert not read.comments, read.comments
+
+
+def test_a_profile_ends_with_the_client_that_asked_for_it(node: Node) -> None:
+    host, port = node.bound["admin"]
+    admin = (host, port)
+    with socket.create_connection(admin, timeout=10) as client:
+        client.sendall(b"GET /debug/pprof/profile?seconds=300 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        busy = "the profile has begun"
+        eventually(lambda: ask(admin, "GET", SHORT).status == 503, busy)
+    eventually(lambda: ask(admin, "GET", SHORT).status == 200, "room for another", within=60)
 
 
 def threads_of(node: Node) -> list[str]:

@@ -1,7 +1,8 @@
 """HTTP/1.1 on one connection of the admin port: h11 decides what bytes mean, this moves them.
 
 Every wait has a bound: a head within two seconds and 8 KiB, as upstream, a body within the same, the whole connection
-within a minute, not counting what an answer takes to be found (a profile). A client may close its sending side and still gets its answer.
+within a minute, not counting what an answer takes to be found (a profile). A client may close its sending side and still
+gets its answer; for one that is gone, nothing goes on (`hangup.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import h11
 
+from ztunnel.admin.hangup import Watch
 from ztunnel.admin.messages import Answer, Request, empty, plain
 from ztunnel.fields import fields
 
@@ -80,7 +82,9 @@ class Connection:
         except h11.RemoteProtocolError as error:
             await self._send(empty(error.error_status_hint), last=True, head_only=False)
             return False
-        answer = await self._answer(request) if whole else empty(413)
+        answer = await self._answer_who_waits(request) if whole else empty(413)
+        if answer is None:
+            return False
         try:
             last = self._leaving or not whole
             await self._send(answer, last=last, head_only=request.method == "HEAD")
@@ -133,6 +137,27 @@ class Connection:
         data = await self._reader.read(READ_BYTES)
         self.idle = False
         self._http.receive_data(data)
+
+    async def _answer_who_waits(self, request: Request) -> Answer | None:
+        """The answer; None if nobody waits for it any more, who would have been told by then."""
+        watch = Watch(self._reader, self._writer, self._http.receive_data, self._go_on_waiting)
+        async with asyncio.TaskGroup() as group:
+            answering = group.create_task(self._answer(request), name="admin answer")
+            watching = group.create_task(watch.until_gone(), name="admin client")
+            await asyncio.wait({answering, watching}, return_when=asyncio.FIRST_COMPLETED)
+            if watching.done() and watching.result():
+                answering.cancel()
+            else:
+                await asyncio.wait({answering})
+            watching.cancel()
+        return None if answering.cancelled() else answering.result()
+
+    async def _go_on_waiting(self) -> bool:
+        """Sends an interim response, if this client knows what that is."""
+        if self._http.their_http_version != b"1.1" or self._http.our_state is not h11.SEND_RESPONSE:
+            return False
+        await self._write(h11.InformationalResponse(status_code=102, headers=[], reason=PROCESSING))
+        return True
 
     async def _answer(self, request: Request) -> Answer:
         with self._time_out():
@@ -195,7 +220,9 @@ class Connection:
             )
             raise _Broken from error
 
-    async def _write(self, event: h11.Response | h11.Data | h11.EndOfMessage) -> None:
+    async def _write(
+        self, event: h11.InformationalResponse | h11.Response | h11.Data | h11.EndOfMessage
+    ) -> None:
         data = self._http.send(event)
         if data:
             self._writer.write(data)
@@ -229,5 +256,6 @@ REASONS = {
     503: "Service Unavailable",
     505: "HTTP Version Not Supported",
 }
+PROCESSING = b"Processing"  # 102 (RFC 2518 §10.1)
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 import pytest
 
 from ztunnel.admin import connection as connection_module
+from ztunnel.admin import hangup
 from ztunnel.admin.connection import http_date
 from ztunnel.admin.listen import listen
 from ztunnel.admin.messages import Answer, Request, empty, plain
@@ -48,6 +49,7 @@ class Site:
         self.body = Pieces()
         self.let_go = asyncio.Event()
         self.asked = asyncio.Event()
+        self.given_up = asyncio.Event()
         self.server = AdminServer(["127.0.0.1:0"], lambda: self.answer)
         host, _, port = self.server.addresses[0].rpartition(":")
         self.address = host, int(port)
@@ -57,7 +59,11 @@ class Site:
         self.asked.set()
         match request.path:
             case "/slow":
-                await self.let_go.wait()
+                try:
+                    await self.let_go.wait()
+                except asyncio.CancelledError:
+                    self.given_up.set()
+                    raise
                 return plain(200, "late\n")
             case "/pieces":
                 return Answer(status=200, kind="application/json", body=self.body)
@@ -162,6 +168,74 @@ async def test_a_client_that_has_finished_sending_still_gets_its_answer() -> Non
         site.let_go.set()
         assert (await client.answer())[2] == b"late\n"
         assert await client.rest() == b""
+
+
+SLOW = GET.replace(b"/", b"/slow", 1)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("how", ["closes", "resets"])
+async def test_nothing_goes_on_for_a_client_that_is_gone(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hangup, "PATIENCE", 0)
+    async with running() as site, asyncio.timeout(10):
+        async with await site.connect() as client:
+            client.writer.write(SLOW)
+            await site.asked.wait()
+            if how == "resets":
+                client.writer.transport.abort()
+        await site.given_up.wait()
+        assert (await site.ask(GET))[0] == 200
+
+
+@pytest.mark.asyncio
+async def test_who_has_finished_sending_and_waits_long_is_told_to_wait_and_gets_the_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hangup, "PATIENCE", 0)
+    async with running() as site, await site.connect() as client:
+        client.writer.write(SLOW)
+        client.writer.write_eof()
+        # Another part of the answer is not there to be waited for: this one is.
+        assert (await client.answer())[:2] == (102, {})
+        assert not site.given_up.is_set()
+        site.let_go.set()
+        assert (await client.answer())[::2] == (200, b"late\n")
+
+
+@pytest.mark.asyncio
+async def test_an_old_client_that_has_finished_sending_is_sent_nothing_but_its_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hangup, "PATIENCE", 0)
+    decided = asyncio.Event()
+    decide = connection_module.Connection._go_on_waiting
+
+    async def told(self: connection_module.Connection) -> bool:
+        try:
+            return await decide(self)
+        finally:
+            decided.set()
+
+    monkeypatch.setattr(connection_module.Connection, "_go_on_waiting", told)
+    async with running() as site, await site.connect() as client:
+        client.writer.write(b"GET /slow HTTP/1.0\r\n\r\n")
+        client.writer.write_eof()
+        async with asyncio.timeout(10):
+            await decided.wait()
+        site.let_go.set()
+        assert (await client.rest()).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.asyncio
+async def test_who_asks_the_next_thing_meanwhile_gets_both_answers() -> None:
+    async with running() as site, await site.connect() as client:
+        client.writer.write(SLOW)
+        await site.asked.wait()
+        client.writer.write(GET)
+        site.let_go.set()
+        assert [(await client.answer())[2] for _ in range(2)] == [b"late\n", b"hello\n"]
 
 
 @pytest.mark.asyncio

@@ -32,10 +32,7 @@ class CpuProfiles:
         self._busy = False
 
     async def answer(self, request: Request) -> Answer:
-        """The profile of the seconds from now on; ends early, and gives all back, when the node ends.
-
-        Not when its client hangs up: that looks like one that has said all that it had to say and still reads.
-        """
+        """The profile of the seconds from now on; ends early, and gives all back, when the node ends or its client hangs up."""
         try:
             query = ProfileQuery.read(request.query)
         except ValueError as error:
