@@ -8,11 +8,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use tokio::net::TcpStream;
-use tokio::task::spawn_local;
 
 use crate::doors::Guest;
 use crate::error::{Error, Side, Stage};
 use crate::sys;
+use crate::tasks::spawn_local;
 use crate::telemetry::Reporter;
 use crate::telemetry::access_log::Direction;
 use crate::telemetry::metrics;

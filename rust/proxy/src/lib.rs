@@ -37,6 +37,7 @@ mod scratch;
 pub mod settings;
 mod shared;
 pub mod sys;
+mod tasks;
 pub mod telemetry;
 pub mod tls;
 mod tunnel;

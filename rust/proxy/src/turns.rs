@@ -11,7 +11,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use tokio::sync::Semaphore;
-use tokio::task::{spawn_local, yield_now};
+use tokio::task::yield_now;
+
+use crate::tasks::spawn_local;
 
 /// A worker's turns for one kind of work.
 pub(crate) struct Turns {

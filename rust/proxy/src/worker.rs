@@ -14,7 +14,7 @@ use mesh::identity::Identity;
 use mesh::route::Target;
 use mesh::workload::Workload;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, LocalSet, spawn_local, yield_now};
+use tokio::task::{JoinHandle, LocalSet, yield_now};
 use tokio::time::{sleep, timeout};
 
 use crate::capture::WayIn;
@@ -27,6 +27,7 @@ use crate::error::{Error, Side, Stage};
 use crate::pairs::{Pairs, labels_of};
 use crate::random::Random;
 use crate::shared::Shared;
+use crate::tasks::spawn_local;
 use crate::telemetry::Recorder;
 use crate::telemetry::log::Level;
 use crate::tls::WorkloadCertificate;
@@ -36,7 +37,7 @@ use crate::tunnel::pool::TunnelPool;
 use crate::tunnel::revocation;
 use crate::tunnel::set::TunnelSet;
 use crate::turns::Turns;
-use crate::{inbound, outbound, passthrough, sys};
+use crate::{inbound, outbound, passthrough, sys, tasks};
 
 /// How often a worker says that it is alive (the readiness check allows 5 s).
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -93,7 +94,9 @@ pub(crate) fn run(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let _shown = shared.metrics.runtime(id, runtime.metrics());
+    let _shown = shared
+        .metrics
+        .runtime(id, runtime.metrics(), tasks::alive());
     let local = LocalSet::new();
     let worker = Rc::new(Worker::new(shared));
     local.block_on(&runtime, worker.live(id, listeners, inquiries))?;

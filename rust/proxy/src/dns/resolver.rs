@@ -21,8 +21,9 @@ use hickory_resolver::config::{
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::system_conf::parse_resolv_conf;
 use tokio::sync::{Semaphore, watch};
-use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
+
+use crate::tasks::spawn_local;
 
 /// What a resolver is told.
 #[derive(Clone, Debug)]

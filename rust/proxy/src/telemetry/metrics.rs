@@ -22,6 +22,7 @@ use super::recorder::{Gauge, Hands, Recorder};
 use super::runtimes::{Runtimes, Shown};
 use super::traffic::Traffic;
 use super::xds::{StreamEnd, Xds};
+use crate::tasks::Alive;
 
 pub use super::recorder::Held;
 pub use scrape::Scrape;
@@ -91,10 +92,10 @@ impl Metrics {
         Recorder::new(&self.traffic, &self.hands)
     }
 
-    /// A worker's runtime, shown until the guard is dropped.
+    /// A worker's runtime and how many tasks it has, shown until the guard is dropped.
     #[must_use]
-    pub fn runtime(&self, worker: usize, runtime: RuntimeMetrics) -> Shown {
-        self.runtimes.show_worker(worker, runtime)
+    pub fn runtime(&self, worker: usize, runtime: RuntimeMetrics, tasks: Alive) -> Shown {
+        self.runtimes.show_worker(worker, runtime, tasks)
     }
 
     /// An HBONE connection, open until the guard is dropped.

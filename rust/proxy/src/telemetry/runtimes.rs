@@ -1,18 +1,27 @@
 //! `tokio_*`: what the workers' runtimes count of themselves, read at each scrape, under upstream's names.
 //!
 //! Upstream has one runtime of many threads, we have one of one thread for each worker; `worker` numbers ours.
-//! `tokio_num_alive_tasks` is missing: our connections are tasks of a `LocalSet`, which a runtime does not count.
+//! Ours are tasks of a `LocalSet`, which a runtime does not count: `tasks.rs` does.
 
 use std::fmt::Write;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::RuntimeMetrics;
 
 use super::exposition::{Exposition, Kind};
+use crate::tasks::Alive;
 
 /// Those that run.
 #[derive(Debug, Default)]
-pub(super) struct Runtimes(Mutex<Vec<(usize, RuntimeMetrics)>>);
+pub(super) struct Runtimes(Mutex<Vec<(usize, Worker)>>);
+
+/// What one worker counts.
+#[derive(Debug)]
+struct Worker {
+    runtime: RuntimeMetrics,
+    tasks: Alive,
+}
 
 /// Shows a worker's runtime while it lives. The runtime's descriptors stay open as long, so drop it with the worker.
 #[derive(Debug)]
@@ -22,10 +31,15 @@ pub struct Shown {
 }
 
 impl Runtimes {
-    pub(super) fn show_worker(self: &Arc<Self>, worker: usize, runtime: RuntimeMetrics) -> Shown {
+    pub(super) fn show_worker(
+        self: &Arc<Self>,
+        worker: usize,
+        runtime: RuntimeMetrics,
+        tasks: Alive,
+    ) -> Shown {
         let mut all = self.lock();
         let place = all.partition_point(|(number, _)| *number <= worker);
-        all.insert(place, (worker, runtime));
+        all.insert(place, (worker, Worker { runtime, tasks }));
         Shown {
             worker,
             all: Arc::clone(self),
@@ -38,8 +52,11 @@ impl Runtimes {
         if all.is_empty() {
             return;
         }
-        let workers: usize = all.iter().map(|(_, each)| each.num_workers()).sum();
-        let depth: usize = all.iter().map(|(_, each)| each.global_queue_depth()).sum();
+        let sum =
+            |read: fn(&Worker) -> usize| -> usize { all.iter().map(|(_, each)| read(each)).sum() };
+        let workers = sum(|each| each.runtime.num_workers());
+        let depth = sum(|each| each.runtime.global_queue_depth());
+        let tasks = sum(|each| each.runtime.num_alive_tasks() + each.tasks.load(Relaxed));
         for (name, help, value) in [
             (
                 "tokio_num_workers",
@@ -50,6 +67,11 @@ impl Runtimes {
                 "tokio_global_queue_depth",
                 "the number of tasks currently scheduled in the runtime's global queue",
                 depth,
+            ),
+            (
+                "tokio_num_alive_tasks",
+                "the number of alive tasks in the runtime",
+                tasks,
             ),
         ] {
             text.family(name, help, Kind::Gauge);
@@ -81,7 +103,7 @@ impl Runtimes {
         );
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(usize, RuntimeMetrics)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<(usize, Worker)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -98,18 +120,18 @@ impl Drop for Shown {
 /// A counter with one sample for each worker.
 fn family(
     text: &mut Exposition,
-    all: &[(usize, RuntimeMetrics)],
+    all: &[(usize, Worker)],
     name: &str,
     help: &str,
     read: impl Fn(&RuntimeMetrics, &mut String) -> std::fmt::Result,
 ) {
     text.family(name, help, Kind::Counter);
     let name = format!("{name}_total");
-    for (worker, runtime) in all {
+    for (number, worker) in all {
         let mut value = String::new();
-        let result = read(runtime, &mut value);
+        let result = read(&worker.runtime, &mut value);
         debug_assert!(result.is_ok(), "a string takes everything");
-        text.written(&name, &[("worker", &worker.to_string())], &value);
+        text.written(&name, &[("worker", &number.to_string())], &value);
     }
 }
 

@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use super::driver::Timeouts;
@@ -17,6 +16,7 @@ use super::set::TunnelSet;
 use super::state::{Tunnel, TunnelEnd, handshake_result};
 use crate::error::{Error, Side, Stage};
 use crate::sys;
+use crate::tasks::spawn_local;
 use crate::telemetry::metrics::{self, Metrics};
 use crate::tls::{Session, TlsError};
 use crate::turns::{Turn, Turns};

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use hbone::{Fields, RequestHead};
 use mesh::identity::Identity;
-use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout_at};
 
 use super::client::{Dialer, session_failed};
@@ -23,6 +22,7 @@ use super::revocation;
 use super::state::{Tunnel, TunnelEnd, handshake_result};
 use super::stream::TunnelStream;
 use crate::error::{Error, Side, Stage};
+use crate::tasks::spawn_local;
 use crate::telemetry::metrics;
 use crate::tls::{Session, TlsError};
 use crate::turns::Turn;

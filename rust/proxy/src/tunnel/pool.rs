@@ -12,7 +12,6 @@ use std::time::Duration;
 use hbone::RequestHead;
 use mesh::identity::Identity;
 use tokio::sync::watch;
-use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout_at};
 
 use super::client::Dialer;
@@ -21,6 +20,7 @@ use super::request::{self, NoAnswer};
 use super::state::Tunnel;
 use super::stream::TunnelStream;
 use crate::error::{Error, Side, Stage};
+use crate::tasks::spawn_local;
 use crate::tls::{Session, TlsError};
 
 /// Connections with equal keys may share a tunnel.

@@ -1,3 +1,5 @@
+use std::sync::atomic::AtomicUsize;
+
 use super::*;
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -17,11 +19,12 @@ fn every_worker_that_runs_is_shown_under_its_number() {
     let (first, second) = (runtime(), runtime());
     let runtimes = Arc::<Runtimes>::default();
     assert_eq!(shown(&runtimes), "");
-    let one = runtimes.show_worker(1, second.metrics());
-    let zero = runtimes.show_worker(0, first.metrics());
+    let one = runtimes.show_worker(1, second.metrics(), Arc::new(AtomicUsize::new(3)));
+    let zero = runtimes.show_worker(0, first.metrics(), Arc::new(AtomicUsize::new(4)));
     first.block_on(tokio::task::yield_now());
     let text = shown(&runtimes);
     assert!(text.contains("\ntokio_num_workers 2\n"), "{text}");
+    assert!(text.contains("\ntokio_num_alive_tasks 7\n"), "{text}");
     let parks: Vec<_> = text
         .lines()
         .filter(|line| line.starts_with("tokio_worker_park_count_total"))
