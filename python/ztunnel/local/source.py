@@ -14,10 +14,10 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ztunnel.dataplane.handle import TYPE_AUTHORIZATION, TYPE_SERVICE, TYPE_WORKLOAD
 from ztunnel.errors import InvalidFile, MeshFileError, Problem
 from ztunnel.fields import fields
 from ztunnel.files import signature_of
+from ztunnel.local.static import static_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -76,12 +76,20 @@ class LocalSource:
         self._warn(mesh)
 
     def static_config(self) -> bytes:
-        """The mesh as it was read last: `staticConfig` of `/config_dump`, as JSON (spec/control.md §11)."""
-        sections: dict[str, list[bytes]] = {"policies": [], "services": [], "workloads": []}
-        for resource in self._mesh.document.resources:
-            sections[_SECTIONS[resource.type_url]].append(resource.value)
-        lists = (b'"%s":[%s]' % (name.encode(), b",".join(v)) for name, v in sections.items())
-        return b"{%s}" % b",".join(lists)
+        """The file as it is now: `staticConfig` of `/config_dump`, as JSON (spec/control.md §3, §11).
+
+        One that cannot be used is told of there, before what is in use instead. Blocks while it reads; for any thread.
+        """
+        mesh = self._mesh
+        if self._load is None or self._signature() == mesh.signature:
+            return static_config(mesh.document.resources)
+        try:
+            return static_config(self._load(self._path).resources)
+        except InvalidFile as error:
+            reasons = [str(error), *error.lines()[:MAX_LINES]]
+        except OSError as error:
+            reasons = [f"the mesh file cannot be read: {error.strerror or error}: {self._path}"]
+        return static_config(mesh.document.resources, reasons)
 
     async def watch(self) -> None:
         """Follows the file, if there is one, until it is cancelled."""
@@ -116,14 +124,14 @@ class LocalSource:
             return
         if self._signature() != signature:
             return  # it changed under our hands: the next poll reads it again
-        await self._apply(mesh)
+        await self._apply(mesh, signature)
 
-    async def _apply(self, mesh: MeshDocument) -> None:
+    async def _apply(self, mesh: MeshDocument, signature: Signature) -> None:
         keys = {resource.key for resource in mesh.resources}
         removed = sorted(self._applied - keys)
         rejections = await asyncio.to_thread(self._data_plane.apply, mesh.resources, removed)
         self._applied = keys
-        self._mesh = dataclasses.replace(self._mesh, document=mesh)
+        self._mesh = dataclasses.replace(self._mesh, document=mesh, signature=signature)
         for rejection in rejections:
             about = fields(
                 type_url=rejection.type_url, name=rejection.name, reason=rejection.reason
@@ -156,6 +164,3 @@ def _problems(rejections: Iterable[Rejection]) -> list[Problem]:
     return [
         Problem(1, 1, f"{r.type_url.rpartition('/')[2]} {r.name}", r.reason) for r in rejections
     ]
-
-
-_SECTIONS = {TYPE_AUTHORIZATION: "policies", TYPE_SERVICE: "services", TYPE_WORKLOAD: "workloads"}

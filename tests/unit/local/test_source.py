@@ -78,19 +78,42 @@ async def test_a_change_is_applied_whole_and_what_is_gone_is_removed(tmp_path: P
         assert one.data_plane.applied == [([KEY_A, KEY_S], []), ([KEY_B], [KEY_S, KEY_A])]
 
 
-@pytest.mark.asyncio
-async def test_the_static_config_is_the_file_as_it_was_read_last(tmp_path: Path) -> None:
-    def names(source: LocalSource) -> dict[str, list[str]]:
-        return {
-            k: [v["name"] for v in values]
-            for k, values in json.loads(source.static_config()).items()
-        }
+def static(source: LocalSource) -> dict[str, list[str]]:
+    """What it says, by name."""
+    return {
+        section: [v if isinstance(v, str) else v["name"] for v in values]
+        for section, values in json.loads(source.static_config()).items()
+    }
 
-    async with watched(tmp_path / "mesh.yaml", "workloads:\n" + A + SERVICE) as w:
-        assert names(w.source) == {"policies": [], "services": ["s"], "workloads": ["a"]}
-        w.replace("workloads:\n" + A + B)
-        await w.until(applied=2)
-        assert names(w.source) == {"policies": [], "services": [], "workloads": ["a", "b"]}
+
+def test_the_static_config_is_the_file_as_it_is_when_somebody_asks(tmp_path: Path) -> None:
+    one = Watched(tmp_path / "mesh.yaml", "workloads:\n" + A + SERVICE)
+    assert static(one.source) == {"policies": [], "services": ["s"], "workloads": ["a"]}
+    one.replace("workloads:\n" + A + B)
+    assert static(one.source) == {"policies": [], "services": [], "workloads": ["a", "b"]}
+    assert len(one.data_plane.applied) == 1, "asking applies nothing"
+    one.data_plane.close()
+
+
+def test_the_static_config_tells_of_a_file_that_cannot_be_used_and_shows_what_is(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "mesh.yaml"
+    one = Watched(path, "workloads:\n" + A)
+    one.replace("workloads:\n- {name: b, namespace: n, workloadIps: [x], why: 1}\n")
+    said = static(one.source)
+    assert said.pop("errors") == [
+        f"mesh file has 2 mistakes: {path}",
+        f'{path}:2:41: workloads[0].workloadIps[0]: not an IP address: "x"',
+        f'{path}:2:45: workloads[0]: unknown field: "why"',
+    ]
+    assert said == {"policies": [], "services": [], "workloads": ["a"]}
+    path.unlink()
+    (error,) = static(one.source)["errors"]
+    assert error == f"the mesh file cannot be read: No such file or directory: {path}"
+    one.replace("workloads:\n" + B)
+    assert static(one.source) == {"policies": [], "services": [], "workloads": ["b"]}
+    one.data_plane.close()
 
 
 @pytest.mark.asyncio
