@@ -1,7 +1,8 @@
 """`/debug/pprof/heap` and `/debug/pprof/heap/profiling`: what holds memory (spec/control.md §10.1).
 
 Python's allocations by the place that made them, once somebody has asked for that: it costs memory and time. Rust's are
-one number, the C library's: its allocator keeps no record of who asked.
+one number, the C library's: its allocator keeps no record of who asked (docs/development/heap-profiles.md says why we have
+no other, and how to look from outside).
 """
 
 from __future__ import annotations
