@@ -33,6 +33,9 @@ code rust/*/src | grep -E '\b(rustls|webpki|rcgen|x509_parser|aws_lc_rs|ring)::'
 code rust/*/src | grep -E '\bprost\b' | grep -vE '^rust/mesh/src/decode/protobuf(\.rs|/)' |
     forbid "the messages of the wire stop at rust/mesh/src/decode/protobuf"
 
+code rust/proxy/src | grep -E '\btask::(\{[^}]*)?spawn_local\b' | grep -vE '^rust/proxy/src/tasks\.rs' |
+    forbid "tasks of a worker begin in rust/proxy/src/tasks.rs, which counts them"
+
 code rust/mesh/src rust/hbone/src | grep -E '\btokio\b|\bstd::(net::(Tcp|Udp)|thread|fs|time::(Instant|SystemTime))' |
     forbid "mesh and hbone have no sockets, threads, files or clock"
 
