@@ -57,6 +57,7 @@ FIRST_CERTIFICATE = 5.0
 LAST_ANSWERS = 2.0
 
 EXIT_OK = 0
+EXIT_FAILED = 1
 
 
 def ads_stream(endpoint: Endpoint) -> AdsStream:
@@ -172,9 +173,10 @@ class Node:
         self._stop = asyncio.Event()
         self._at_once = asyncio.Event()
         """Somebody will not wait for connections to end."""
+        self._exit_code = EXIT_OK
 
     async def run(self) -> int:
-        """Serves until it is told to end, then drains; gives the exit code."""
+        """Serves until it is told to end, or cannot go on, then drains; gives the exit code."""
         manager, admin = self._manager, None
         try:
             # First: what comes while a large mesh is read is heard after it.
@@ -209,7 +211,7 @@ class Node:
                 await self._drain()
                 if not self._at_once.is_set():
                     await admin.finish(LAST_ANSWERS)
-                return EXIT_OK
+                return self._exit_code
         finally:
             if admin is not None:
                 admin.close()
@@ -293,9 +295,21 @@ class Node:
                 case "overflow":
                     log.warning("events of the data plane were lost; waiting connections ask again")
                 case "worker_failed":
-                    log.error("a worker failed", extra=fields(reason=event.detail))
+                    self._end_for_want_of(event.detail)
                 case _:
                     log.warning("an event that nobody knows", extra=fields(kind=event.kind))
+
+    def _end_for_want_of(self, worker: str) -> None:
+        """A worker is gone, with its listeners, and does not come back: whoever runs the node shall start it anew.
+
+        The others' connections get the time of any drain (spec/reliability.md F48: no panic of a task comes to this).
+        """
+        log.error(
+            "a worker failed; the node drains and ends, to be started again",
+            extra=fields(stage="worker", side="local", reason=worker),
+        )
+        self._exit_code = EXIT_FAILED
+        self._stop.set()
 
     async def _drain(self) -> None:
         """Lets connections end by themselves for a while. A second SIGINT ends the wait."""

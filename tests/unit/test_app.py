@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ztunnel.app import EXIT_OK, Node, Parts
+from ztunnel.app import EXIT_FAILED, EXIT_OK, Node, Parts
 from ztunnel.clock import SystemClock
 from ztunnel.errors import CaFolderError, CaUnavailable, MeshFileError
 from ztunnel.nodefile import load_node_file
@@ -229,14 +229,26 @@ async def test_events_of_the_data_plane_reach_the_manager(
         one.data_plane.say(
             FakeEvent(kind="credential_idle", identity=OTHER),
             FakeEvent(kind="credential_idle", identity=OWN),
-            FakeEvent(kind="worker_failed", detail="worker 1"),
             FakeEvent(kind="overflow"),
             FakeEvent(kind="from the future"),
         )
         await one.until(lambda: OTHER not in one.data_plane.certificates)
         await one.until(lambda: "an event that nobody knows" in caplog.messages)
         assert OWN in one.data_plane.certificates
-        assert "a worker failed" in caplog.messages
+
+
+@pytest.mark.asyncio
+async def test_a_node_that_lost_a_worker_drains_and_ends_with_a_failure(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path, caplog) as (one, task):
+        one.data_plane.say(FakeEvent(kind="worker_failed", detail="worker 1 ended"))
+        async with asyncio.timeout(10):
+            assert await task == EXIT_FAILED
+        assert one.data_plane.drains == [3.0]
+        assert one.data_plane.stopped.is_set()
+        assert "a worker failed; the node drains and ends, to be started again" in caplog.messages
+        assert caplog.messages[-1] == "drained"
 
 
 @pytest.mark.asyncio

@@ -13,7 +13,7 @@ use std::time::Duration;
 use mesh::identity::Identity;
 use mesh::route::Target;
 use mesh::workload::Workload;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::{JoinHandle, LocalSet, yield_now};
 use tokio::time::{sleep, timeout};
 
@@ -94,6 +94,7 @@ pub(crate) fn run(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    tasks::count_panics(shared.metrics.panics());
     let _shown = shared
         .metrics
         .runtime(id, runtime.metrics(), tasks::alive());
@@ -144,22 +145,29 @@ impl Worker {
         inquiries: mpsc::Receiver<Inquiry>,
     ) -> std::io::Result<()> {
         let mut phase = self.shared.phase.subscribe();
-        self.keep(self.clone().beat(id));
-        self.keep(self.clone().watch_policies());
-        let (shared, tunnels) = (self.shared.clone(), self.tunnels.clone());
-        self.keep(revocation::watch(shared, tunnels));
-        self.keep(self.clone().sweep_pool());
-        self.keep(self.clone().answer(id, inquiries));
+        self.keep("heartbeat", move |worker| worker.beat(id));
+        self.keep("policies", Self::watch_policies);
+        self.keep("revocations", |worker| {
+            revocation::watch(worker.shared.clone(), worker.tunnels.clone())
+        });
+        self.keep("pool", Self::sweep_pool);
+        let inquiries = Rc::new(Mutex::new(inquiries));
+        self.keep("inquiries", move |worker| {
+            worker.answer(id, inquiries.clone())
+        });
         let mut accepting = Vec::new();
         for listening in listeners {
-            let listener = tokio::net::TcpListener::from_std(listening.socket)?;
-            accepting.push(
-                self.clone()
-                    .listen(listener, listening.name, listening.purpose),
-            );
+            let listener = Rc::new(tokio::net::TcpListener::from_std(listening.socket)?);
+            accepting.push((listener, listening.name, listening.purpose));
         }
         if reached(&mut phase, Phase::Running).await < Phase::Draining {
-            let tasks: Vec<_> = accepting.into_iter().map(spawn_local).collect();
+            let begin = |(listener, name, purpose): (Rc<_>, String, Purpose)| {
+                let listen = move |worker: Rc<Self>| {
+                    worker.listen(Rc::clone(&listener), name.clone(), purpose.clone())
+                };
+                self.begin("listener", listen)
+            };
+            let tasks: Vec<_> = accepting.into_iter().map(begin).collect();
             reached(&mut phase, Phase::Draining).await;
             // Dropping the tasks closes the listeners: nobody connects to a node that is leaving.
             for task in tasks {
@@ -207,19 +215,19 @@ impl Worker {
 
     async fn listen(
         self: Rc<Self>,
-        listener: tokio::net::TcpListener,
+        listener: Rc<tokio::net::TcpListener>,
         name: String,
         purpose: Purpose,
     ) {
         match purpose {
             Purpose::Inbound { transparent } => {
-                accept(listener, &name, &self.shared, |socket, peer| {
+                accept(&listener, &name, &self.shared, |socket, peer| {
                     spawn_local(inbound::serve(self.clone(), socket, peer, transparent));
                 })
                 .await;
             }
             Purpose::InboundPlaintext { transparent } => {
-                accept(listener, &name, &self.shared, |socket, client| {
+                accept(&listener, &name, &self.shared, |socket, client| {
                     spawn_local(passthrough::serve(
                         self.clone(),
                         socket,
@@ -231,7 +239,7 @@ impl Worker {
             }
             Purpose::Outbound(way) => {
                 let way = Rc::new(way);
-                accept(listener, &name, &self.shared, |socket, peer| {
+                accept(&listener, &name, &self.shared, |socket, peer| {
                     spawn_local(outbound::serve(self.clone(), socket, peer, way.clone()));
                 })
                 .await;
@@ -329,8 +337,35 @@ impl Worker {
         Ok(())
     }
 
-    fn keep(&self, task: impl Future<Output = ()> + 'static) {
-        self.tasks.borrow_mut().push(spawn_local(task));
+    /// Begins a service that ends with the worker.
+    fn keep<F>(self: &Rc<Self>, name: &'static str, service: impl Fn(Rc<Self>) -> F + 'static)
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let task = self.begin(name, service);
+        self.tasks.borrow_mut().push(task);
+    }
+
+    /// Begins a service: something that the worker's connections count on, and that begins again if it panics.
+    fn begin<F>(
+        self: &Rc<Self>,
+        name: &'static str,
+        service: impl Fn(Rc<Self>) -> F + 'static,
+    ) -> JoinHandle<()>
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let (worker, log) = (self.clone(), self.shared.clone());
+        spawn_local(tasks::persist(
+            move || service(worker.clone()),
+            move || {
+                let text = format!(
+                    "{name}: begins again after a panic, a mistake of ours; please report it"
+                );
+                log.log
+                    .repeating(Level::Error, "panic", "proxy::worker", &text, &[]);
+            },
+        ))
     }
 
     async fn beat(self: Rc<Self>, id: usize) {
@@ -345,6 +380,8 @@ impl Worker {
 
     async fn watch_policies(self: Rc<Self>) {
         let mut version = self.shared.policy_version.subscribe();
+        // After a panic: what it had not come to by then is still to be asked about.
+        version.mark_changed();
         while version.changed().await.is_ok() {
             let mut next = Some(0);
             while let Some(start) = next {
@@ -366,7 +403,8 @@ impl Worker {
     }
 
     /// Tells operators of our connections.
-    async fn answer(self: Rc<Self>, id: usize, mut inquiries: mpsc::Receiver<Inquiry>) {
+    async fn answer(self: Rc<Self>, id: usize, inquiries: Rc<Mutex<mpsc::Receiver<Inquiry>>>) {
+        let mut inquiries = inquiries.lock().await;
         while let Some(inquiry) = inquiries.recv().await {
             let census = self.connections.census(inquiry.most).await;
             // Failing means that nobody waits any more.

@@ -22,7 +22,7 @@ const BATCH: usize = 32;
 ///
 /// An error ends nothing: out of descriptors, it waits for some to be freed (spec/reliability.md U1, U2).
 pub(crate) async fn accept(
-    listener: TcpListener,
+    listener: &TcpListener,
     name: &str,
     shared: &Shared,
     serve: impl Fn(TcpStream, SocketAddr),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -115,19 +116,33 @@ impl Drop for Stats {
     }
 }
 
-/// A panic costs one worker's connections, not the process; the owner is told and decides.
 fn run_worker(
     id: usize,
     shared: &Arc<Shared>,
     listeners: Vec<Listening>,
     inquiries: tokio::sync::mpsc::Receiver<Inquiry>,
 ) {
-    let run = AssertUnwindSafe(|| worker::run(id, shared.clone(), listeners, inquiries));
-    let failed = match catch_unwind(run) {
+    outlive(id, shared, || {
+        worker::run(id, shared.clone(), listeners, inquiries)
+    });
+}
+
+/// A worker that ends unasked costs its connections, not at once the others': readiness tells that it is missing, and the
+/// owner ends the node well, for no other can have its listeners' queues. Panics of tasks do not come here (`tasks.rs`).
+fn outlive(id: usize, shared: &Shared, run: impl FnOnce() -> std::io::Result<()>) {
+    let failed = match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(())) => return,
         Ok(Err(error)) => format!("worker {id} failed: {error}"),
-        Err(_) => format!("worker {id} panicked"),
+        Err(_) => {
+            shared.metrics.panics().fetch_add(1, Relaxed);
+            format!("worker {id} panicked, a mistake of ours; please report it")
+        }
     };
     shared.log.error(TARGET, &failed, &[]);
+    // Now, not when its heartbeat is missed.
+    shared.readiness.require(&format!("worker {id}"));
     shared.events.report(Event::WorkerFailed { worker: id });
 }
+
+#[cfg(test)]
+mod tests;

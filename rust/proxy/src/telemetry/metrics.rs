@@ -22,7 +22,7 @@ use super::recorder::{Gauge, Hands, Recorder};
 use super::runtimes::{Runtimes, Shown};
 use super::traffic::Traffic;
 use super::xds::{StreamEnd, Xds};
-use crate::tasks::Alive;
+use crate::tasks::{Alive, Panics};
 
 pub use super::recorder::Held;
 pub use scrape::Scrape;
@@ -40,6 +40,7 @@ pub struct Metrics {
     handshakes: [[AtomicU64; Handshake::ALL.len()]; 2],
     refusals: Mutex<BTreeMap<(Side, &'static str), u64>>,
     unknown_policies: AtomicU64,
+    panics: Panics,
     on_demand: OnDemand,
     xds: Xds,
     crl: CrlCounts,
@@ -79,6 +80,7 @@ impl Metrics {
             handshakes: Default::default(),
             refusals: Mutex::default(),
             unknown_policies: AtomicU64::new(0),
+            panics: Panics::default(),
             on_demand: OnDemand::default(),
             xds: Xds::default(),
             crl: CrlCounts::default(),
@@ -90,6 +92,11 @@ impl Metrics {
     #[must_use]
     pub fn recorder(&self) -> Recorder {
         Recorder::new(&self.traffic, &self.hands)
+    }
+
+    /// Where tasks count that they panicked.
+    pub(crate) fn panics(&self) -> Panics {
+        self.panics.clone()
     }
 
     /// A worker's runtime and how many tasks it has, shown until the guard is dropped.

@@ -31,6 +31,8 @@ pub(super) enum Verdict {
 /// Holds all tunnels of a worker, those inside others too, against each new list.
 pub(crate) async fn watch(shared: Arc<Shared>, tunnels: Rc<TunnelSet>) {
     let mut version = shared.revocation_version.subscribe();
+    // This begins again if it panics: what it had not come to by then is still to be asked about.
+    version.mark_changed();
     while version.changed().await.is_ok() {
         for slice in tunnels.members().chunks(SLICE) {
             // The newest each time: what came meanwhile is heard of at once where it can be.

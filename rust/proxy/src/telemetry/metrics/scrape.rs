@@ -212,6 +212,13 @@ impl Metrics {
             Kind::Counter,
             [([], (unknown > 0).then(|| signed(unknown)))],
         );
+        labelled::<0>(
+            text,
+            "ztunnel_panics",
+            "Mistakes of ours that ended a connection, a listener or a worker; please report them (unstable).",
+            Kind::Counter,
+            [([], Some(signed(self.panics.load(Relaxed))))],
+        );
         labelled(
             text,
             "ztunnel_tunnels_open",

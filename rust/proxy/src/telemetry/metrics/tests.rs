@@ -263,7 +263,9 @@ fn our_own_metrics_say_that_they_are_unstable() {
         .filter(|line| line.starts_with("# HELP ztunnel_"))
         .collect();
     assert!(text.contains("\nztunnel_control_loop_lag_seconds 0.25\n"));
-    assert_eq!(helps.len(), 11);
+    // Shown before there is one: whoever watches it wants to see it move.
+    assert!(text.contains("\nztunnel_panics_total 0\n"));
+    assert_eq!(helps.len(), 12);
     for help in helps {
         assert!(help.contains("unstable"), "{help}");
     }
