@@ -32,7 +32,7 @@ HELD = 3.0
 SLACK = 2.0
 UNDISTURBED = 2.0
 # Handshakes at once from one address, for each worker.
-SHARE = 256
+SHARE = 512
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,14 @@
 //! A worker has room for so many tunnels, and whoever connects and says nothing keeps a place until the handshake's
 //! deadline. So that nobody can take all places, each source has a share (spec/reliability.md U3, T01, T02). Those that are
 //! in count no more. What a handshake may cost of the processor is `turns.rs`' business.
+//!
+//! The shares are for those who knock and say nothing: honest peers must never come near them, all of a node's pods at
+//! once included, for upstream has no such limit and turns nobody away.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::rc::Rc;
 
 /// A worker's.
@@ -20,13 +23,21 @@ pub(crate) struct Doors {
 struct Waiting {
     all: usize,
     /// Only those who wait.
-    by_source: HashMap<IpAddr, usize>,
+    of: HashMap<Source, usize>,
+}
+
+/// Who has a share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Source {
+    Address(IpAddr),
+    /// The first half of an IPv6 address.
+    Network(u64),
 }
 
 /// One that waits; it is in, or gone, when this is dropped.
 pub(crate) struct Guest {
     doors: Rc<Doors>,
-    source: IpAddr,
+    address: IpAddr,
 }
 
 /// Too many wait already.
@@ -34,8 +45,10 @@ pub(crate) struct Guest {
 pub(crate) enum Crowded {
     #[error("too many handshakes on this worker: {MOST}")]
     Everybody,
-    #[error("too many handshakes from this address on this worker: {MOST_OF_ONE}")]
-    Source,
+    #[error("too many handshakes from this address on this worker: {MOST_OF_ADDRESS}")]
+    Address,
+    #[error("too many handshakes from this /64 on this worker: {MOST_OF_NETWORK}")]
+    Network,
 }
 
 impl Doors {
@@ -43,21 +56,27 @@ impl Doors {
     ///
     /// # Errors
     /// There is none for it.
-    pub(crate) fn enter(self: &Rc<Self>, source: IpAddr) -> Result<Guest, Crowded> {
-        let source = share_of(source);
+    pub(crate) fn enter(self: &Rc<Self>, address: IpAddr) -> Result<Guest, Crowded> {
+        let address = address.to_canonical();
         let waiting = &mut *self.waiting.borrow_mut();
         if waiting.all >= MOST {
             return Err(Crowded::Everybody);
         }
-        let own = waiting.by_source.entry(source).or_default();
-        if *own >= MOST_OF_ONE {
-            return Err(Crowded::Source);
+        for source in sources_of(address) {
+            let has = waiting.of.get(&source).copied().unwrap_or(0);
+            match source {
+                Source::Address(_) if has >= MOST_OF_ADDRESS => return Err(Crowded::Address),
+                Source::Network(_) if has >= MOST_OF_NETWORK => return Err(Crowded::Network),
+                Source::Address(_) | Source::Network(_) => {}
+            }
         }
-        *own += 1;
+        for source in sources_of(address) {
+            *waiting.of.entry(source).or_default() += 1;
+        }
         waiting.all += 1;
         Ok(Guest {
             doors: self.clone(),
-            source,
+            address,
         })
     }
 }
@@ -66,29 +85,37 @@ impl Drop for Guest {
     fn drop(&mut self) {
         let waiting = &mut *self.doors.waiting.borrow_mut();
         waiting.all -= 1;
-        if let Entry::Occupied(mut own) = waiting.by_source.entry(self.source) {
-            *own.get_mut() -= 1;
-            if *own.get() == 0 {
-                own.remove();
+        for source in sources_of(self.address) {
+            if let Entry::Occupied(mut has) = waiting.of.entry(source) {
+                *has.get_mut() -= 1;
+                if *has.get() == 0 {
+                    has.remove();
+                }
             }
         }
     }
 }
 
-/// Whoever has an IPv6 address has the rest of its /64 as well (RFC 4291 §2.5.4).
-fn share_of(source: IpAddr) -> IpAddr {
-    match source.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
-        v4 @ IpAddr::V4(_) => v4,
-    }
+/// Whoever has an IPv6 address may have the rest of its /64 as well (RFC 4291 §2.5.4).
+fn sources_of(address: IpAddr) -> impl Iterator<Item = Source> {
+    let network = match address {
+        IpAddr::V6(v6) => u64::try_from(v6.to_bits() >> 64).ok(),
+        IpAddr::V4(_) => None,
+    };
+    [Source::Address(address)]
+        .into_iter()
+        .chain(network.map(Source::Network))
 }
 
 /// A quarter of the tunnels that a worker may have. The kernel spreads connections over workers, so a node with several
 /// takes several times as many.
 const MOST: usize = 4096;
-/// A node that begins to talk to all of ours at once makes a tunnel per pod and no more; that many handshakes are a
-/// quarter of a second's work.
-const MOST_OF_ONE: usize = 256;
+/// The most pods that a node of Kubernetes is run with are 500, and behind one address they are where its traffic is
+/// translated: all of them may knock at once, at a node with one worker. Handshakes last milliseconds, and that many are
+/// half a second's work.
+const MOST_OF_ADDRESS: usize = 512;
+/// Half, for in clusters of IPv6 the pods of a whole zone may be of one /64, and any number of them may knock at once.
+const MOST_OF_NETWORK: usize = MOST / 2;
 
 #[cfg(test)]
 mod tests;
