@@ -206,12 +206,13 @@ impl Shared {
         destination: Option<SocketAddr>,
         error: &Error,
     ) {
-        self.log.access_denied(&Denied {
+        let denied = Denied {
             source,
             destination,
             direction,
             error: &error.to_string(),
             ending: error.ending(),
-        });
+        };
+        self.log.access_denied(error.reason, &denied);
     }
 }

@@ -206,7 +206,7 @@ impl Logger {
         message: &str,
         fields: Fields<'_>,
     ) {
-        if self.enabled(level, target) && self.0.queue.admit(class, Instant::now()) {
+        if self.enabled(level, target) && self.0.queue.admit(class, limit::MOST, Instant::now()) {
             self.log(level, target, message, fields);
         }
     }
@@ -223,8 +223,14 @@ impl Logger {
         self.write_access(Line::OPENED, |at, format, out| line.opened(at, format, out));
     }
 
-    /// The access line of a connection that was turned away early.
-    pub fn access_denied(&self, denied: &Denied<'_>) {
+    /// The access line of a connection that was turned away early, for a reason of this `class`. Others may provoke it at
+    /// will: a hundred a second of each class, then only their number (spec/reliability.md T18).
+    pub fn access_denied(&self, class: &'static str, denied: &Denied<'_>) {
+        if !self.enabled(Denied::LEVEL, access_log::TARGET)
+            || !(self.0.queue).admit(class, limit::MOST_DENIED, Instant::now())
+        {
+            return;
+        }
         self.write_access(Denied::LEVEL, |at, format, out| {
             denied.write(at, format, out);
         });

@@ -87,8 +87,8 @@ impl Queue {
     }
 
     /// Whether a message of this class may be logged now.
-    pub(super) fn admit(&self, class: &'static str, now: Instant) -> bool {
-        let admission = self.limiter().admit(class, now);
+    pub(super) fn admit(&self, class: &'static str, most: u32, now: Instant) -> bool {
+        let admission = self.limiter().admit(class, most, now);
         if admission == Admission::Passes {
             return true;
         }

@@ -103,11 +103,47 @@ fn access_lines_go_the_same_way() {
         error: "no",
         ending: Ending::default(),
     };
-    logger.access_denied(&denied);
+    logger.access_denied("not_tls", &denied);
     logger.set_filter("access=error".parse().unwrap());
-    logger.access_denied(&denied);
+    logger.access_denied("not_tls", &denied);
     let text = everything(&logger, &written);
     assert_eq!(text.matches("connection failed").count(), 1);
+}
+
+#[test]
+fn a_flood_of_denials_is_told_by_its_number_and_hides_no_other_reason() {
+    let (logger, written, losses) = logger("info", None);
+    let denied = |error| Denied {
+        source: ([127, 0, 0, 1], 1).into(),
+        destination: Some(([127, 0, 0, 1], 2).into()),
+        direction: Direction::Inbound,
+        error,
+        ending: Ending::default(),
+    };
+    for _ in 0..10_000 {
+        logger.access_denied("not_tls", &denied("not TLS"));
+    }
+    logger.access_denied("overload", &denied("too many"));
+    let text = everything(&logger, &written);
+    let lines = text.matches("not TLS").count();
+    assert!(lines >= 100, "{lines}");
+    let held = losses.suppressed.load(Relaxed);
+    assert_eq!(lines as u64 + held, 10_000);
+    assert!(held > 0, "this does not take a hundred seconds");
+    assert_eq!(text.matches("too many").count(), 1);
+    let told: u64 = text
+        .lines()
+        .filter(|line| line.contains("class=\"not_tls\""))
+        .filter_map(|line| {
+            line.split("suppressed ")
+                .nth(1)?
+                .split(' ')
+                .next()?
+                .parse::<u64>()
+                .ok()
+        })
+        .sum();
+    assert_eq!(told, held);
 }
 
 #[test]

@@ -4,7 +4,9 @@ use super::*;
 fn ten_a_second_pass_and_the_rest_is_counted_once() {
     let mut limiter = Limiter::default();
     let start = Instant::now();
-    let admissions: Vec<_> = (0..100).map(|_| limiter.admit("refused", start)).collect();
+    let admissions: Vec<_> = (0..100)
+        .map(|_| limiter.admit("refused", MOST, start))
+        .collect();
     assert!(admissions[..10].iter().all(|one| *one == Admission::Passes));
     assert_eq!(admissions[10], Admission::FirstHeld);
     assert!(admissions[11..].iter().all(|one| *one == Admission::Held));
@@ -13,7 +15,10 @@ fn ten_a_second_pass_and_the_rest_is_counted_once() {
     assert_eq!(limiter.report(start + PERIOD), [("refused", 90)]);
     assert!(!limiter.is_holding());
     assert!(limiter.report(start + PERIOD).is_empty());
-    assert_eq!(limiter.admit("refused", start + PERIOD), Admission::Passes);
+    assert_eq!(
+        limiter.admit("refused", MOST, start + PERIOD),
+        Admission::Passes
+    );
 }
 
 #[test]
@@ -21,9 +26,9 @@ fn classes_do_not_share_their_allowance() {
     let mut limiter = Limiter::default();
     let start = Instant::now();
     for _ in 0..100 {
-        limiter.admit("refused", start);
+        limiter.admit("refused", MOST, start);
     }
-    assert_eq!(limiter.admit("accept", start), Admission::Passes);
+    assert_eq!(limiter.admit("accept", MOST, start), Admission::Passes);
 }
 
 #[test]
@@ -33,8 +38,20 @@ fn a_class_that_floods_on_is_reported_again() {
     for second in 0..3 {
         let now = start + PERIOD * second;
         for _ in 0..15 {
-            limiter.admit("refused", now);
+            limiter.admit("refused", MOST, now);
         }
         assert_eq!(limiter.report(now + PERIOD), [("refused", 5)]);
     }
+}
+
+#[test]
+fn a_class_may_have_a_larger_allowance() {
+    let mut limiter = Limiter::default();
+    let start = Instant::now();
+    for _ in 0..MOST_DENIED {
+        let admission = limiter.admit("not_tls", MOST_DENIED, start);
+        assert_eq!(admission, Admission::Passes);
+    }
+    let admission = limiter.admit("not_tls", MOST_DENIED, start);
+    assert_eq!(admission, Admission::FirstHeld);
 }
