@@ -1,8 +1,9 @@
 """The control plane of the measurement, a process of its own: sends what it is told to, and says when it was ACKed.
 
-`python -m bench.control.istiod FOLDER SIZES…`, steered by lines on its standard input, answering with one line of
+`python -m bench.control.istiod FOLDER PORT SIZES…`, steered by lines on its standard input, answering with one line of
 JSON each. It knows nothing of delta ADS beyond that; a control plane for tests is `ztunnel.testing`'s.
-Gives way to the proxies, since a real one is on another machine.
+A real one is on another machine, so that what it costs should not be seen: changes are encoded before they are measured,
+and an ACK that is the one expected is compared and not read.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
+import socket
 import ssl
 import sys
 import time
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 
 PORT = 15013
 ACK_DEADLINE = 60.0
-GIVES_WAY = 10
 
 
 class Raw(CodecBase):
@@ -57,7 +58,10 @@ class Istiod:
         self._connected = asyncio.Event()
         self._acked: dict[str, asyncio.Future[float]] = {}
         self._acks = self._nacks = 0
-        self._answered = asyncio.Condition()
+        self._enough = (0, asyncio.Event())
+        self._changes: deque[tuple[bytes, bytes]] = deque()
+        self._expected: deque[bytes] = deque()
+        self._made = 0
         self._resumed: dict[str, int] = {}
         self._whole = [
             world.response(
@@ -78,7 +82,13 @@ class Istiod:
 
     async def _serve(self, stream: Stream[bytes, bytes]) -> None:
         self._stream, self._resumed = stream, {}
+        self._expected.clear()
         async for message in stream:
+            if self._expected and message == self._expected[0]:
+                self._expected.popleft()
+                self._acks += 1
+                self._count()
+                continue
             request = DeltaRequest.decode(message)
             if not request.nonce:
                 self._resumed[request.type_url] = len(request.initial_versions)
@@ -90,8 +100,7 @@ class Istiod:
                 sys.stderr.write(f"NACK {request.error[:500]}\n")
             else:
                 self._acks += 1
-            async with self._answered:
-                self._answered.notify_all()
+            self._count()
             waiting = self._acked.get(request.nonce)
             if waiting is not None and not waiting.done():
                 waiting.set_result(time.monotonic())
@@ -123,8 +132,12 @@ class Istiod:
                         )
                     )
                 )
-            case ["updates", rate, seconds]:
-                return await self._updates(int(rate), float(seconds))
+            case ["prepare", count]:
+                return self._prepare(int(count))
+            case ["updates", rate, count]:
+                return await self._updates(int(rate), int(count))
+            case ["alone", count]:
+                return await self._alone(int(count))
             case _:
                 raise ValueError(f"unknown: {words}")
 
@@ -140,24 +153,36 @@ class Istiod:
         size = sum(len(message) for _, message in messages)
         return {"seconds": max(ends) - begin, "bytes": size, "nacks": self._nacks}
 
-    async def _updates(self, rate: int, seconds: float) -> dict[str, Any]:
-        """So many answers of one resource each second, evenly."""
-        assert self._stream is not None
+    def _prepare(self, count: int) -> dict[str, Any]:
+        """Makes what the next so many changes send, and what is to be answered."""
         workloads, services, _ = self._sizes
+        for number in range(self._made, self._made + count):
+            turn, which = divmod(number, max(1, workloads))
+            # From one turn to the next each pod is another one, so that no change is none.
+            each = world.workload(which, services, turn + 1)
+            nonce = f"u{number}"
+            answer = DeltaRequest(type_url=world.ADDRESS, nonce=nonce).encode()
+            self._changes.append((world.response(world.ADDRESS, nonce, [each]), answer))
+        self._made += count
+        return {"prepared": len(self._changes)}
+
+    async def _updates(self, rate: int, count: int) -> dict[str, Any]:
+        """So many of the prepared answers of one resource, evenly; rate 0: as fast as they are taken."""
         before, begin, late = self._acks + self._nacks, time.monotonic(), 0.0
-        total = int(rate * seconds)
-        for number in range(total):
-            due = begin + number / rate
-            now = time.monotonic()
-            if now < due:
-                await asyncio.sleep(due - now)
-            late = max(late, now - due)
-            each = world.workload(number % max(1, workloads), services, number + 1)
-            await self._stream.send_message(world.response(world.ADDRESS, f"u{number}", [each]))
+        for number in range(count):
+            if rate:
+                due = begin + number / rate
+                now = time.monotonic()
+                if now < due:
+                    await asyncio.sleep(due - now)
+                late = max(late, now - due)
+            await self._change()
         sent = time.monotonic() - begin
-        await self._all_acked(before + total)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ACK_DEADLINE):
+                await self._until(before + count)
         return {
-            "sent": total,
+            "sent": count,
             "answered": self._acks + self._nacks - before,
             "nacks": self._nacks,
             "seconds": sent,
@@ -165,22 +190,43 @@ class Istiod:
             "latest": late,
         }
 
-    async def _all_acked(self, wanted: int) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ACK_DEADLINE), self._answered:
-                await self._answered.wait_for(lambda: self._acks + self._nacks >= wanted)
+    async def _alone(self, count: int) -> dict[str, Any]:
+        """So many of the prepared answers, each when the one before it was acknowledged: none finds the node awake."""
+        before, begin = self._acks + self._nacks, time.monotonic()
+        async with asyncio.timeout(ACK_DEADLINE):
+            for number in range(count):
+                await self._change()
+                await self._until(before + number + 1)
+        took = time.monotonic() - begin
+        return {"sent": count, "answered": count, "nacks": self._nacks, "seconds": took}
+
+    async def _change(self) -> None:
+        assert self._stream is not None
+        message, answer = self._changes.popleft()
+        self._expected.append(answer)
+        await self._stream.send_message(message)
+
+    async def _until(self, answers: int) -> None:
+        """So many ACKs and NACKs in all."""
+        self._enough = (answers, asyncio.Event())
+        self._count()
+        await self._enough[1].wait()
+
+    def _count(self) -> None:
+        if self._acks + self._nacks >= self._enough[0]:
+            self._enough[1].set()
 
 
-async def serve(folder: Path, sizes: list[int]) -> None:
-    """Until the input ends."""
+async def serve(folder: Path, port: int, sizes: list[int]) -> None:
+    """Until the input ends; port 0 is one that is free."""
     istiod = Istiod(*sizes)
-    os.nice(GIVES_WAY)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_alpn_protocols(["h2"])
     context.load_cert_chain(folder / "chain.pem", folder / "key.pem")
+    listener = socket.create_server(("127.0.0.1", port))
     server = Server([istiod], codec=Raw())
-    await server.start("127.0.0.1", PORT, ssl=context)
-    _say({"ready": True})
+    await server.start(sock=listener, ssl=context)
+    _say({"ready": True, "port": listener.getsockname()[1]})
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
@@ -199,4 +245,4 @@ def _say(answer: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1]), [int(word) for word in sys.argv[2:]]))
+    asyncio.run(serve(Path(sys.argv[1]), int(sys.argv[2]), [int(word) for word in sys.argv[3:]]))
