@@ -94,7 +94,8 @@ class Apply:
         rejections = data_plane.apply_delta(self.response, gone)
         # After the mesh has changed: names that are held and not there would never be sent again.
         self.ledger.record(self.response, [rejection.name for rejection in rejections])
-        self.ledger.forget(gone)
+        if gone:
+            self.ledger.forget(gone)
         return rejections
 
 
