@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from grpclib import Status
 from grpclib.config import Configuration
-from grpclib.protocol import Connection
+from grpclib.protocol import Connection, EventsProcessor
 
 from tests.support.learning import learning
 from ztunnel.endpoint import RootText, TokenText
@@ -23,6 +23,8 @@ from ztunnel.xds import delta
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from h2.events import DataReceived
 
     from tests.support.learning import Learning
     from ztunnel.testing.istiod.resources import Resource
@@ -80,6 +82,37 @@ async def test_the_first_sync_opens_the_gate_and_changes_follow(
     established = [r for r in caplog.records if r.message == "Stream established"]
     assert [r.__dict__["spans"] for r in established] == [(("xds", {"id": 1}),)]
     assert established[0].name == "ztunnel.xds.client"
+
+
+async def test_answers_that_come_together_are_acknowledged_in_order_and_in_few_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = 0
+
+    class Counted(EventsProcessor):
+        def process_data_received(self, event: DataReceived) -> None:
+            nonlocal frames
+            frames += 1
+            super().process_data_received(event)
+
+    # The server's: the client has one of its own.
+    monkeypatch.setattr("grpclib.protocol.EventsProcessor", Counted)
+    pods = [mesh.workload(f"pod-{n}", ip=f"10.1.0.{n}", node="node-b") for n in range(100)]
+    async with FakeIstiod() as istiod:
+        istiod.put(SHOP)
+        async with learning(istiod, tmp_path) as one:
+            (stream,) = await istiod.synced()
+            before, refused = frames, pods[0].name
+            one.data_plane.rejections = [FakeRejection(type_url=ADDRESS, name=refused, reason="no")]
+            for pod in pods:
+                istiod.put(pod)
+            await istiod.answered()
+            assert one.names(ADDRESS) == sorted([*(pod.name for pod in pods[1:]), SHOP.name])
+            answers = [each for each in stream.asked(ADDRESS) if each.nonce]
+            assert [each.nonce for each in answers] == [each.nonce for each in stream.told(ADDRESS)]
+            refusals = [None, f"{refused}: no", *[None] * (len(pods) - 1)]
+            assert [each.error for each in answers] == refusals
+            assert frames - before < len(pods) / 2
 
 
 async def test_a5_5_and_7_a_connection_of_maximum_age_is_resumed_and_nothing_is_sent_again(

@@ -33,6 +33,7 @@ class MemoryStream:
         self.takes_messages = asyncio.Event()
         """Cleared, whoever sends waits."""
         self.takes_messages.set()
+        self._posted: list[DeltaRequest] = []
         self._trouble = trouble
         self._changed = changed
         self._answers: asyncio.Queue[bytes | EndpointError | None] = asyncio.Queue()
@@ -64,14 +65,21 @@ class MemoryStream:
         """When the first answer is on its way."""
         await self._begun.wait()
 
-    async def send(self, message: bytes) -> None:
-        """Remembers."""
-        await self.takes_messages.wait()
-        self.said.append(DeltaRequest.decode(message))
-        self._changed()
+    def post(self, message: bytes) -> None:
+        """Keeps it until somebody waits."""
+        self._posted.append(DeltaRequest.decode(message))
+
+    async def flush(self) -> None:
+        """Remembers what was posted."""
+        if self._posted:
+            await self.takes_messages.wait()
+            self.said += self._posted
+            self._posted.clear()
+            self._changed()
 
     async def receive(self) -> bytes | None:
-        """The next thing of the script."""
+        """The next thing of the script; each is a pass of its own."""
+        await self.flush()
         await self._begun.wait()
         answer = await self._answers.get()
         if isinstance(answer, EndpointError):

@@ -2,14 +2,18 @@
 
 Bytes in, bytes out, each wait with its deadline, and every end as one of three errors. What the messages mean is for
 `xds` to say. Counterpart for calls with one answer: `channel.py`.
+
+Works in passes: what has come is taken message by message without a wait, and what is said meanwhile goes out in one piece
+before the next wait. A small message costs less than the way up from the kernel and back.
 """
 
 from __future__ import annotations
 
 import asyncio
-import io
+import functools
 import socket
 import ssl
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from grpclib.client import StreamStreamMethod
@@ -18,6 +22,7 @@ from h2.exceptions import H2Error
 
 from ztunnel.errors import EndpointError, EndpointUnreachable, StreamEnded, StreamLost
 from ztunnel.wire.connection import Connection, metadata_of, reason_of, untrusted
+from ztunnel.wire.inbox import Inbox
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -28,8 +33,10 @@ if TYPE_CHECKING:
 
 # spec/control.md §4.2
 MAX_MESSAGE = 200 * 1024 * 1024
-# A message is taken out of the library in pieces of this size, so that it is in memory once and not twice.
+# Of a large message, what has to come within `STALL`.
 PIECE = 256 * 1024
+# Messages taken without a wait, and as many answers in one piece: a few milliseconds of the event loop.
+PASS = 32
 # A large first answer takes istiod seconds to make, and longer while many proxies ask (it pushes to 100 at a time).
 FIRST_ANSWER = 120.0
 # Between two pieces of one message: whoever pings and does not deliver is not alive.
@@ -38,8 +45,14 @@ STALL = 60.0
 SENDING = 30.0
 # What the library raises of a stream that is over; the last one where it has taken a lost connection apart already.
 LOST = (GRPCError, StreamTerminatedError, ProtocolError, H2Error, OSError, AttributeError)
-# gRPC over HTTP/2: one byte for compression, four for the length.
-PREFIX = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A stream that was asked for."""
+
+    call: Stream[bytes, bytes]
+    inbox: Inbox
 
 
 class Duplex:
@@ -51,7 +64,10 @@ class Duplex:
         self._method = method
         self._purpose = purpose
         self._connection: Connection | None = None
-        self._call: Stream[bytes, bytes] | None = None
+        self._open: _Open | None = None
+        self._taken = 0
+        """Messages of this pass so far."""
+        self._posted: list[bytes] = []
         self._sending = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -62,11 +78,13 @@ class Duplex:
         metadata = metadata_of(self._endpoint)
         self._connection = Connection(self._endpoint)
         method = StreamStreamMethod(self._connection, self._method, bytes, bytes)
-        self._call = method.open(metadata=metadata)
-        await self._call.__aenter__()
+        call = method.open(metadata=metadata)
+        await call.__aenter__()
         try:
             async with asyncio.timeout(SENDING):
-                await self._call.send_request()
+                await call.send_request()
+            # Before anything comes: the event loop has not turned since the request went out.
+            self._open = _open(call, self._endpoint)
         except BaseException as error:
             self.close()
             if isinstance(error, Exception):
@@ -92,17 +110,31 @@ class Duplex:
         """Waits for the head of the answer, which istiod sends with its first message."""
         try:
             async with asyncio.timeout(FIRST_ANSWER):
-                await self._opened.recv_initial_metadata()
+                await self._opened.call.recv_initial_metadata()
         except TimeoutError:
             raise StreamLost(f"no answer within {FIRST_ANSWER:g} s") from None
         except LOST as error:
             raise self._end(error) from None
 
+    def post(self, message: bytes) -> None:
+        """Sends one message together with others, before `receive` waits or `flush` ends."""
+        self._posted.append(b"\0" + len(message).to_bytes(4, "big") + message)
+
     async def send(self, message: bytes) -> None:
         """Sends one message after those that others are sending."""
+        self.post(message)
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Sends what was posted."""
+        call = self._opened.call
         try:
             async with asyncio.timeout(SENDING), self._sending:
-                await self._opened.send_message(message)
+                # Whoever had the lock before may have sent it.
+                posted, self._posted = self._posted, []
+                if posted:
+                    with call._wrapper:  # wakes us when the connection is lost
+                        await call._stream.send_data(b"".join(posted))
         except TimeoutError:
             raise StreamLost(f"a message could not be sent within {SENDING:g} s") from None
         except LOST as error:
@@ -110,47 +142,56 @@ class Duplex:
 
     async def receive(self) -> bytes | None:
         """The next message, waiting as long as there is none; None when the server has ended the stream well."""
-        call = self._opened
+        call, inbox = self._opened.call, self._opened.inbox
+        if inbox.ready and self._taken < PASS:
+            self._taken += 1
+            return inbox.take()
+        await self._breathe()
         try:
-            # The library's own `recv_message` takes any length that a peer names, and joins what it has kept.
-            with call._wrapper:  # wakes us when the connection is lost
-                head = await call._stream.recv_data(PREFIX)
-                if head:
-                    return await self._body(head)
-        except AssertionError:
-            # The library's word for a stream that ends within a message.
-            raise self._end(StreamLost("the stream ended within a message")) from None
+            with call._wrapper:
+                await self._fill(inbox)
         except LOST as error:
             raise self._end(error) from None
+        if inbox.ready:
+            self._taken = 1
+            return inbox.take()
+        if inbox.torn:
+            raise self._end(StreamLost("the stream ended within a message"))
         if self._said() is not None or not (call._stream.trailers or call._trailers_only):
             raise self._end(StreamLost("the stream ended without a status"))
         return None
 
-    async def _body(self, head: bytes) -> bytes:
-        if head[0]:
-            raise EndpointError(f"{self._endpoint} compresses, which nobody asked for")
-        length = int.from_bytes(head[1:], "big")
-        if length > MAX_MESSAGE:
-            most = MAX_MESSAGE // 1024 // 1024
-            raise EndpointError(
-                f"{self._endpoint} sends a message of more than {most} MiB: {length} bytes"
-            )
-        # Its value is what was written and no copy of it, which two buffers of this size would be.
-        body = io.BytesIO()
-        stream = self._opened._stream
-        while (left := length - body.tell()) > 0:
-            try:
-                async with asyncio.timeout(STALL):
-                    body.write(await stream.recv_data(min(left, PIECE)))
-            except TimeoutError:
-                raise StreamLost(f"a message stopped for {STALL:g} s before its end") from None
-        return body.getvalue()
+    async def _breathe(self) -> None:
+        """The end of a pass."""
+        if self._posted:
+            await self.flush()
+        if self._taken >= PASS:
+            # There may be more, but others want the event loop too.
+            await asyncio.sleep(0)
+
+    async def _fill(self, inbox: Inbox) -> None:
+        """Waits until a message is there, or nothing more will come."""
+        while not inbox.ready and not inbox.ended:
+            if inbox.missing:
+                await self._continued(inbox)
+            else:
+                await inbox.more()
+
+    async def _continued(self, inbox: Inbox) -> None:
+        """A good part of a message that has begun, or all of it."""
+        goal = max(0, inbox.missing - PIECE)
+        try:
+            async with asyncio.timeout(STALL):
+                while inbox.missing > goal and not inbox.ended:
+                    await inbox.more()
+        except TimeoutError:
+            raise StreamLost(f"a message stopped for {STALL:g} s before its end") from None
 
     @property
-    def _opened(self) -> Stream[bytes, bytes]:
-        if self._call is None:
+    def _opened(self) -> _Open:
+        if self._open is None:
             raise RuntimeError("not entered yet")
-        return self._call
+        return self._open
 
     def _end(self, error: Exception) -> EndpointError:
         """What an end of the stream was that began as `error`."""
@@ -167,7 +208,7 @@ class Duplex:
     def _said(self) -> GRPCError | None:
         """The status that the server ended the stream with, if it is one of failure."""
         try:
-            self._opened._maybe_raise()
+            self._opened.call._maybe_raise()
         except GRPCError as ended:
             return ended
         return None
@@ -191,6 +232,19 @@ class Duplex:
             case _:
                 text = f"no connection to {self._endpoint}: {reason_of(error)}"
         return EndpointUnreachable(text)
+
+
+def _open(call: Stream[bytes, bytes], server: Endpoint) -> _Open:
+    """Puts an inbox to a call that has just begun.
+
+    The library's own buffer is not made for many messages, and takes any length that a peer names.
+    """
+    stream = call._stream
+    if stream.id is None:
+        raise RuntimeError("a call that was not sent")
+    acknowledge = functools.partial(stream.connection.ack, stream.id)
+    stream.buffer = inbox = Inbox(acknowledge, most=MAX_MESSAGE, server=server)
+    return _Open(call, inbox)
 
 
 def _take_back_cancellation(error: Exception) -> None:

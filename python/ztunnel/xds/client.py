@@ -1,17 +1,19 @@
 """The stream of delta ADS: sockets, time and threads for `delta.py`, for as long as the node lives.
 
 One stream at a time, and another one when it ends, whatever it ends for; the mesh that was learned stays meanwhile.
-Handles an answer fully before it reads the next one. Knows nothing of gRPC: `wire.duplex` does.
+Applies an answer fully before it takes the next one; its ACK may go out together with those of answers that have come
+with it. Knows nothing of gRPC: `wire.duplex` does.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import random as system_random
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self
 
 from ztunnel.errors import DataPlaneClosed, EndpointError, StreamEnded
 from ztunnel.fields import fields, span
@@ -25,15 +27,14 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ztunnel.clock import Clock
-    from ztunnel.dataplane.handle import DataPlane, Rejection
+    from ztunnel.dataplane.handle import DataPlane, DeltaResponse, Rejection
     from ztunnel.settings import XdsSettings
     from ztunnel.xds.delta import Begun, Effect, First
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-# Reading and applying so many bytes is over before a thread for it would have begun; more is for a thread.
+# Reading and applying so many bytes is over before a thread for it would have begun; more is for a thread, since the event
+# loop is shared by every other task.
 INLINE = 64 * 1024
 # As many names are written in a few milliseconds.
 INLINE_NAMES = 1000
@@ -65,7 +66,14 @@ class AdsStream(Protocol):
         """Waits until the server has begun to answer."""
         ...
 
-    async def send(self, message: bytes) -> None: ...
+    def post(self, message: bytes) -> None:
+        """Sends it, together with others, before `receive` waits or `flush` ends."""
+        ...
+
+    async def flush(self) -> None:
+        """Sends what was posted."""
+        ...
+
     async def receive(self) -> bytes | None:
         """The next message; None when the server has ended the stream well."""
         ...
@@ -162,10 +170,11 @@ class AdsClient:
                 return begun, begun.request.encode()
 
             large = len(first.ledger) > INLINE_NAMES
-            begun, message = await self._aside(large, make)
+            begun, message = await detached("xds", make) if large else make()
             self._subscription.begun(begun, self._now())
             attempt.largest = max(attempt.largest, len(message))
-            await attempt.stream.send(message)
+            attempt.stream.post(message)
+            await attempt.stream.flush()
         self._subscription.introduced()
         self._current = attempt
         self._changed.set()
@@ -179,17 +188,25 @@ class AdsClient:
         if message is None:
             return False
         large = len(message) > INLINE
+        if large:
+            # What is owed for others must not wait for what takes long.
+            await attempt.stream.flush()
+        read = functools.partial(self._read, message)
+        response = await detached("xds", read) if large else read()
+        answer = self._subscription.receive(response)
+        apply = functools.partial(answer.perform, self._data_plane)
+        rejections = await detached("xds", apply) if large else apply()
+        self._tell(answer, rejections, attempt)
+        self._perform(self._subscription.applied(rejections, self._now()), attempt)
+        return True
+
+    def _read(self, message: bytes) -> DeltaResponse:
         try:
-            response = await self._aside(large, lambda: self._data_plane.read_delta(message))
+            return self._data_plane.read_delta(message)
         except ValueError as error:
             raise EndpointError(
                 f"{self._server} sent what is no answer of delta ADS: {error}"
             ) from None
-        answer = self._subscription.receive(response)
-        rejections = await self._aside(large, lambda: answer.perform(self._data_plane))
-        self._tell(answer, rejections, attempt)
-        await self._perform(self._subscription.applied(rejections, self._now()), attempt)
-        return True
 
     async def _ask(self) -> None:
         """Questions and their ends, whether there is a stream or not."""
@@ -197,7 +214,9 @@ class AdsClient:
             self._changed.clear()
             attempt = self._current
             try:
-                await self._perform(self._subscription.next(self._now()), attempt)
+                self._perform(self._subscription.next(self._now()), attempt)
+                if attempt is not None:
+                    await attempt.stream.flush()
             except EndpointError as error:
                 if attempt is not None:
                     attempt.error = attempt.error or error
@@ -219,21 +238,17 @@ class AdsClient:
         await self._clock.sleep(seconds)
         self._changed.set()
 
-    async def _perform(self, effects: Iterable[Effect], attempt: _Attempt | None) -> None:
+    def _perform(self, effects: Iterable[Effect], attempt: _Attempt | None) -> None:
         for effect in effects:
             match effect:
                 case Send(request) if attempt is not None:
-                    await attempt.stream.send(request.encode())
+                    attempt.stream.post(request.encode())
                 case Absent(name):
                     self._data_plane.not_there(name)
                 case Opened():
                     self._opened()
                 case Send() | Apply():
                     raise AssertionError("there is no stream that this could be about")
-
-    async def _aside(self, large: bool, call: Callable[[], T]) -> T:
-        """What takes long is not for the event loop, which every other task shares."""
-        return await detached("xds", call) if large else call()
 
     def _ended(self, attempt: _Attempt) -> float:
         """Says what became of a stream; gives the seconds until the next one."""

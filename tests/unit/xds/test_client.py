@@ -236,10 +236,10 @@ async def test_a_question_that_cannot_be_sent_ends_the_stream_for_its_reason(
         stream.answer(POLICY, nonce="1")
         await one.server.until(lambda: stream.nonces() == ["1"], "an ACK")
 
-        async def no(message: bytes) -> None:
+        async def no() -> None:
             raise StreamLost("a message could not be sent within 30 s")
 
-        monkeypatch.setattr(stream, "send", no)
+        monkeypatch.setattr(stream, "flush", no)
         one.client.want("name")
         await one.server.until(lambda: stream.closed, "the end")
         await one.clock.advance(0.011)
