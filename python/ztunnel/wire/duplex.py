@@ -22,6 +22,7 @@ from h2.exceptions import H2Error
 
 from ztunnel.errors import EndpointError, EndpointUnreachable, StreamEnded, StreamLost
 from ztunnel.wire.connection import Connection, metadata_of, reason_of, untrusted
+from ztunnel.wire.gathering import Gathering
 from ztunnel.wire.inbox import Inbox
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class _Open:
 
     call: Stream[bytes, bytes]
     inbox: Inbox
+    door: Gathering
 
 
 class Duplex:
@@ -105,6 +107,8 @@ class Duplex:
         """Ends it."""
         if self._connection is not None:
             self._connection.close()
+        if self._open is not None:
+            self._open.door.open()
 
     async def established(self) -> None:
         """Waits for the head of the answer, which istiod sends with its first message."""
@@ -149,7 +153,7 @@ class Duplex:
         await self._breathe()
         try:
             with call._wrapper:
-                await self._fill(inbox)
+                await self._fill(inbox, self._opened.door)
         except LOST as error:
             raise self._end(error) from None
         if inbox.ready:
@@ -169,13 +173,16 @@ class Duplex:
             # There may be more, but others want the event loop too.
             await asyncio.sleep(0)
 
-    async def _fill(self, inbox: Inbox) -> None:
+    async def _fill(self, inbox: Inbox, door: Gathering) -> None:
         """Waits until a message is there, or nothing more will come."""
+        if inbox.idle:
+            door.shut()
         while not inbox.ready and not inbox.ended:
             if inbox.missing:
                 await self._continued(inbox)
             else:
                 await inbox.more()
+            door.came(inbox.ready > 1)
 
     async def _continued(self, inbox: Inbox) -> None:
         """A good part of a message that has begun, or all of it."""
@@ -235,7 +242,7 @@ class Duplex:
 
 
 def _open(call: Stream[bytes, bytes], server: Endpoint) -> _Open:
-    """Puts an inbox to a call that has just begun.
+    """Puts an inbox and a door to a call that has just begun.
 
     The library's own buffer is not made for many messages, and takes any length that a peer names.
     """
@@ -244,7 +251,8 @@ def _open(call: Stream[bytes, bytes], server: Endpoint) -> _Open:
         raise RuntimeError("a call that was not sent")
     acknowledge = functools.partial(stream.connection.ack, stream.id)
     stream.buffer = inbox = Inbox(acknowledge, most=MAX_MESSAGE, server=server)
-    return _Open(call, inbox)
+    connected = stream._transport.get_extra_info("socket")
+    return _Open(call, inbox, Gathering(connected, asyncio.get_running_loop()))
 
 
 def _take_back_cancellation(error: Exception) -> None:
