@@ -1,4 +1,4 @@
-"""What one change from the control plane costs: `python -m bench.control.change`. See bench/README.md.
+"""What one change from the control plane costs: `python -m bench.control.change`. See README.md.
 
 The control side of a node (`learner.py`) and a control plane (`istiod.py`), each a process of its own, speak over TLS on
 the loopback; nobody else takes part and nothing needs root. Three paces: each change when the one before it was

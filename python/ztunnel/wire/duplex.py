@@ -130,7 +130,13 @@ class Duplex:
         await self.flush()
 
     async def flush(self) -> None:
-        """Sends what was posted."""
+        """Sends what was posted, without waiting for the end of the pass."""
+        if self._posted:
+            # Whoever does not wait for it may be asking, and in a hurry for the answer.
+            self._opened.door.open()
+        await self._flush()
+
+    async def _flush(self) -> None:
         call = self._opened.call
         try:
             async with asyncio.timeout(SENDING), self._sending:
@@ -168,7 +174,7 @@ class Duplex:
     async def _breathe(self) -> None:
         """The end of a pass."""
         if self._posted:
-            await self.flush()
+            await self._flush()
         if self._taken >= PASS:
             # There may be more, but others want the event loop too.
             await asyncio.sleep(0)

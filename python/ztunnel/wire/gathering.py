@@ -1,6 +1,6 @@
 """A door before a socket, shut for a moment while many small messages come, so that they are heard together.
 
-What wakes a process for one message costs several times what the message does (bench/README.md, "One change"): the
+What wakes a process for one message costs several times what the message does (bench/control/README.md): the
 kernel's way up, the event loop's, TLS's, and all of it again for the acknowledgement. Network cards do the same and call
 it interrupt moderation. Knows no messages; `duplex.py` says when nobody is inside.
 """
@@ -8,6 +8,7 @@ it interrupt moderation. Knows no messages; `duplex.py` says when nobody is insi
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 from typing import TYPE_CHECKING, Protocol
 
@@ -36,7 +37,7 @@ class Gathering:
         self._socket = connected
         self._timers = timers
         self._timer: asyncio.TimerHandle | None = None
-        self._last = 0.0
+        self._last = -math.inf
         self._waited = self._crowded = False
 
     def came(self, many: bool) -> None:
