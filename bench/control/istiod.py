@@ -83,27 +83,39 @@ class Istiod:
     async def _serve(self, stream: Stream[bytes, bytes]) -> None:
         self._stream, self._resumed = stream, {}
         self._expected.clear()
-        async for message in stream:
-            if self._expected and message == self._expected[0]:
-                self._expected.popleft()
-                self._acks += 1
-                self._count()
-                continue
-            request = DeltaRequest.decode(message)
-            if not request.nonce:
-                self._resumed[request.type_url] = len(request.initial_versions)
-                if len(self._resumed) == 2:
-                    self._connected.set()
-                continue
-            if request.error is not None:
-                self._nacks += 1
-                sys.stderr.write(f"NACK {request.error[:500]}\n")
-            else:
-                self._acks += 1
+        try:
+            async for message in stream:
+                self._heard(message)
+        finally:
+            if self._stream is stream:
+                self._stream = None
+
+    def _heard(self, message: bytes) -> None:
+        if self._expected and message == self._expected[0]:
+            self._expected.popleft()
+            self._acks += 1
             self._count()
-            waiting = self._acked.get(request.nonce)
-            if waiting is not None and not waiting.done():
-                waiting.set_result(time.monotonic())
+            return
+        request = DeltaRequest.decode(message)
+        if not request.nonce:
+            self._resumed[request.type_url] = len(request.initial_versions)
+            if len(self._resumed) == 2:
+                self._connected.set()
+            return
+        if request.error is not None:
+            self._nacks += 1
+            sys.stderr.write(f"NACK {request.error[:500]}\n")
+        else:
+            self._acks += 1
+        self._count()
+        waiting = self._acked.get(request.nonce)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(time.monotonic())
+
+    def _open(self) -> Stream[bytes, bytes]:
+        if self._stream is None:
+            raise ConnectionError("the node's stream is over; was this process kept from running?")
+        return self._stream
 
     async def do(self, words: list[str]) -> dict[str, Any]:
         """One command."""
@@ -134,6 +146,8 @@ class Istiod:
                 )
             case ["prepare", count]:
                 return self._prepare(int(count))
+            case ["updates" | "alone", *_, count] if int(count) > len(self._changes):
+                raise ValueError(f"not so many are prepared: {count}")
             case ["updates", rate, count]:
                 return await self._updates(int(rate), int(count))
             case ["alone", count]:
@@ -142,12 +156,11 @@ class Istiod:
                 raise ValueError(f"unknown: {words}")
 
     async def _send(self, *messages: tuple[str, bytes]) -> dict[str, Any]:
-        assert self._stream is not None
         loop = asyncio.get_running_loop()
         begin = time.monotonic()
         for nonce, message in messages:
             self._acked[nonce] = loop.create_future()
-            await self._stream.send_message(message)
+            await self._open().send_message(message)
         async with asyncio.timeout(ACK_DEADLINE):
             ends = [await self._acked[nonce] for nonce, _ in messages]
         size = sum(len(message) for _, message in messages)
@@ -201,10 +214,9 @@ class Istiod:
         return {"sent": count, "answered": count, "nacks": self._nacks, "seconds": took}
 
     async def _change(self) -> None:
-        assert self._stream is not None
         message, answer = self._changes.popleft()
         self._expected.append(answer)
-        await self._stream.send_message(message)
+        await self._open().send_message(message)
 
     async def _until(self, answers: int) -> None:
         """So many ACKs and NACKs in all."""
@@ -234,7 +246,7 @@ async def serve(folder: Path, port: int, sizes: list[int]) -> None:
     while words := (await reader.readline()).decode().split():
         try:
             _say(await istiod.do(words))
-        except (TimeoutError, OSError, ValueError, AssertionError) as error:
+        except (TimeoutError, OSError, ValueError) as error:
             _say({"error": f"{type(error).__name__}: {error}"})
     server.close()
 
