@@ -2,7 +2,8 @@
 
 The control side of a node (`learner.py`) and a control plane (`istiod.py`), each a process of its own, speak over TLS on
 the loopback; nobody else takes part and nothing needs root. Three paces: each change when the one before it was
-acknowledged, so that it finds the node asleep; a thousand a second; as many as are taken. CPU seconds of each process by its clock; wall-clock time says nothing here.
+acknowledged, so that it finds the node asleep; a thousand a second; as many as are taken. CPU seconds of each process by
+its clock; wall-clock time says nothing here.
 
     python -m bench.control.change --subject before=../other/python --subject after=python --rounds 5
 

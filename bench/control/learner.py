@@ -1,8 +1,9 @@
-"""The control side of a node and its data plane, without the rest of the program: `python -m bench.control.learner FOLDER PORT`.
+"""The control side of a node and its data plane, without the rest of the program.
 
-Learns from the control plane on that port of the loopback until its input ends, over TLS as `ztunnel proxy` does. Prints
-`ready` when the first sync is complete. Measured from outside, by its CPU clock; `profile PATH` on its input begins a
-profile of the thread that turns the event loop, `rest` writes it. Counterpart: `istiod.py`.
+`python -m bench.control.learner FOLDER PORT` learns from the control plane on that port of the loopback until its input
+ends, over TLS as `ztunnel proxy` does. Prints `ready` when the first sync is complete. Measured from outside, by its CPU
+clock; `profile PATH` on its input begins a profile of the thread that turns the event loop, `rest` writes it. Counterpart:
+`istiod.py`.
 """
 
 from __future__ import annotations

@@ -63,6 +63,6 @@ class Gathering:
             self._low_water(1)
 
     def _low_water(self, size: int) -> None:
-        # The end of a connection wakes whoever waits whatever this says (tcp(7), socket(7): SO_RCVLOWAT).
+        # socket(7), SO_RCVLOWAT. The end of a connection wakes whoever waits, whatever this says.
         with contextlib.suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
