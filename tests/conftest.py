@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.nodes import EVERY_NODE
 
 ROOT = Path(__file__).resolve().parent.parent
+# Tests with real processes, and the seconds for each that names none of its own: more than the longest wait of
+# `tests/support`, so that what did not happen is told by whoever waited for it.
+REAL = {ROOT / "tests" / name for name in ("integration", "interop", "netns")}
+REAL_TIMEOUT = 90
+
+# Every run looks at the same examples, so what fails was broken by the change at hand; `ZTUNNEL_EXAMPLES=5000` looks for
+# new ones. An example has no time limit and neither has their making: both would measure the machine.
+EXAMPLES = int(os.environ.get("ZTUNNEL_EXAMPLES", "0"))
+settings.register_profile(
+    "ztunnel",
+    deadline=None,
+    derandomize=not EXAMPLES,
+    max_examples=EXAMPLES or 100,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("ztunnel")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,7 +50,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs upstream's program where there is none: nobody has it who has not built it."""
+    """Give time to what has real processes; leave out what needs upstream's program where there is none."""
+    for item in items:
+        if not REAL.isdisjoint(item.path.parents) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(REAL_TIMEOUT))
     if config.getoption("--upstream"):
         return
     left_out = [item for item in items if item.get_closest_marker("upstream")]

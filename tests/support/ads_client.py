@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ztunnel.testing.istiod import FakeIstiod
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 NODE = WireNode(
     id="ztunnel~10.0.0.1~ztunnel.istio-system~istio-system.svc.cluster.local",
     metadata=(("NAMESPACE", "istio-system"), ("NODE_NAME", "node-a")),

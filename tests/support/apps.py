@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 Address = tuple[str, int]
 
 

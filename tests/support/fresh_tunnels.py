@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from tests.support.nodes import Address
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 # A tunnel each: more of them a second than this would be a test of handshakes, and of the machine.
 PAUSE = 0.01
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     Script = Callable[["Wire"], Awaitable[None]]
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DEADLINE = 10.0
+DEADLINE = 30.0
 # Half of what RFC 9113 allows: a test may still make it larger.
 LARGE_WINDOW = 2**30
 END_STREAM = "END_STREAM"

@@ -22,7 +22,7 @@ from ztunnel.testing.istio_ca import FakeIstioCa
 if TYPE_CHECKING:
     from pathlib import Path
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 TOKEN = "a.token.of-its-own"
 
 

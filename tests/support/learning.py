@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ztunnel.testing.istiod import FakeIstiod
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 NODE = XdsNode(pod="ztunnel", namespace="istio-system", instance_ip="10.66.0.1", name="node-a")
 
 

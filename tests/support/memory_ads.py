@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-DEADLINE = 5.0
+DEADLINE = 15.0
 
 
 class MemoryStream:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from tests.support.nodes import Address
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 EventT = TypeVar("EventT", bound=h2.events.Event)
 
 

@@ -26,7 +26,7 @@ KIB, MIB = 1024, 1024 * 1024
 BLOB = random.Random(0).randbytes(2 * MIB)
 HEADER = 8
 # One exchange: a connection through two proxies that a debug build makes on two shared cores.
-PATIENCE = 10.0
+PATIENCE = 30.0
 # Between two exchanges of one connection. As fast as it goes, the load would be all that the machine does.
 PACE = 0.01
 
