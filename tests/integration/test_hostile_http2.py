@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 from hyperframe.frame import DataFrame, HeadersFrame, RstStreamFrame
 
 from tests.support.hbone_peer import PREFACE, Ended, Wire, connect, listening, raw_frame
-from tests.support.lab import PORT, Lab, Neighbour
+from tests.support.lab import DEADLINE, PORT, Lab, Neighbour
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -28,7 +27,6 @@ pytestmark = pytest.mark.asyncio
 
 NETWORK = "127.2"
 MIB = 1024 * 1024
-UNDISTURBED = 2.0
 # What one flood may leave behind in the node's memory. Allocators keep some; a leak would be far above.
 GROWTH = 16 * MIB
 PROTOCOL_ERROR, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR = 1, 3, 6
@@ -114,10 +112,8 @@ async def test_a_flood_ends_its_own_tunnel_and_nobody_elses(
     before, lines = lab.node.resident(), len(lab.node.access)
     async with Neighbour(lab) as neighbour:
         async with await Wire.meet(lab.inbound, lab.as_client()) as peer:
-            began = time.monotonic()
             pouring = asyncio.ensure_future(pour(peer, flood(peer, lab)))
             end = await peer.end()
-            took = time.monotonic() - began
             await pouring
             line = await lab.logged(lines, message="connection failed", src_addr=peer.name)
         await neighbour.more_trips(1)
@@ -125,12 +121,10 @@ async def test_a_flood_ends_its_own_tunnel_and_nobody_elses(
     what = name.partition(",")[0]
     assert line["error"] == f"http/2 peer misbehaved: {what} flood (ENHANCE_YOUR_CALM)"
     assert f"GoAway({ENHANCE_YOUR_CALM})" in end
-    assert took < 5, f"it took {took:.2f} s"
-    assert neighbour.worst < UNDISTURBED, f"a neighbour waited {neighbour.worst:.2f} s"
+    neighbour.was_undisturbed()
     assert grown < GROWTH, f"{grown / MIB:.1f} MiB stayed"
     # Streams come to the application, but no more of them than the limits let pass (T05: dials are bounded).
-    dialled = len(neighbour.guests) - 1 - neighbour.trips
-    assert dialled <= 1_100, f"{dialled} connections to the application"
+    assert neighbour.others() <= 1_100, f"{neighbour.others()} connections to the application"
 
 
 async def test_a_peer_that_reads_no_answer_is_held_up_or_ended(lab: Lab) -> None:
@@ -147,7 +141,7 @@ async def test_a_peer_that_reads_no_answer_is_held_up_or_ended(lab: Lab) -> None
         await asyncio.wait([pouring])
         peer.writer.transport.abort()
     assert grown < GROWTH, f"{grown / MIB:.1f} MiB for one peer that does not read"
-    assert neighbour.worst < UNDISTURBED
+    neighbour.was_undisturbed()
 
 
 async def test_an_hpack_bomb_is_answered_with_431_and_takes_no_memory(lab: Lab) -> None:
@@ -169,7 +163,7 @@ async def test_an_hpack_bomb_is_answered_with_431_and_takes_no_memory(lab: Lab) 
         # The compression state is still the peer's: an honest request is understood.
         await peer.connect(lab.authority_of_web)
     assert grown < GROWTH, f"{grown / MIB:.1f} MiB stayed"
-    assert neighbour.worst < UNDISTURBED
+    neighbour.was_undisturbed()
 
 
 async def test_too_many_fields_are_a_431_as_well(lab: Lab) -> None:
@@ -224,16 +218,14 @@ async def test_who_goes_on_pouring_is_cut_off(lab: Lab) -> None:
         Neighbour(lab) as neighbour,
         await Wire.meet(lab.inbound, lab.as_client()) as peer,
     ):
-        began = time.monotonic()
-        await pour(peer, endless_block(peer, lab) * 300)
+        async with asyncio.timeout(DEADLINE):
+            await pour(peer, endless_block(peer, lab) * 300)
         await peer.rest()
-        took = time.monotonic() - began
         line = await lab.logged(lines, message="connection failed", src_addr=peer.name)
     grown = lab.node.resident() - before
     assert line["error"] == "http/2 peer misbehaved: header block flood (ENHANCE_YOUR_CALM)"
-    assert took < 5, f"it took {took:.2f} s"
     assert grown < GROWTH, f"{grown / MIB:.1f} MiB stayed"
-    assert neighbour.worst < UNDISTURBED
+    neighbour.was_undisturbed()
 
 
 MALFORMED = {

@@ -34,7 +34,8 @@ pytestmark = pytest.mark.asyncio
 
 NETWORK = "127.2"
 HELD = 1.0
-SLACK = 2.0
+# What slow cores may add to a deadline. Without one a client would be held for as long as the server likes.
+SLACK = 15.0
 MIB = 1024 * 1024
 
 
@@ -47,6 +48,14 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         network=NETWORK,
         deadlines={**deadlines, "connect": f"{2 * HELD}s"},
     ) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A node whose deadlines nobody here lives to see: what it ends, it ends at once."""
+    deadlines = dict.fromkeys(("handshake", "preface", "headers", "connect"), "10m")
+    with Lab(tmp_path_factory.mktemp("patient"), network=NETWORK, deadlines=deadlines) as lab:
         yield lab
 
 
@@ -81,14 +90,13 @@ NO_TLS = {
 
 @pytest.mark.parametrize(("script", "reason", "said"), NO_TLS.values(), ids=NO_TLS)
 async def test_a_server_that_speaks_no_tls_is_a_reset_at_once(
-    lab: Lab, script: Callable[[Wire], Awaitable[None]], reason: str, said: str
+    patient: Lab, script: Callable[[Wire], Awaitable[None]], reason: str, said: str
 ) -> None:
-    async with bare(lab, script):
-        took, line = await fails(lab, "reply 1, ECONNRESET")
-    assert took < HELD
+    async with bare(patient, script):
+        _, line = await fails(patient, "reply 1, ECONNRESET")
     assert said in line
-    assert await lab.refused("outbound", reason) > 0
-    await lab.assert_good_tunnels_pass()
+    assert await patient.refused("outbound", reason) > 0
+    await patient.assert_good_tunnels_pass()
 
 
 async def test_a_server_that_says_nothing_holds_its_own_clients_for_the_deadline(lab: Lab) -> None:
@@ -101,11 +109,10 @@ async def test_a_server_that_says_nothing_holds_its_own_clients_for_the_deadline
     await lab.assert_good_tunnels_pass()
 
 
-async def test_nobody_listening_is_refused_at_once(lab: Lab) -> None:
-    took, line = await fails(lab, "reply 5, ECONNRESET")
-    assert took < HELD
+async def test_nobody_listening_is_refused_at_once(patient: Lab) -> None:
+    _, line = await fails(patient, "reply 5, ECONNRESET")
     assert line == "io error: Connection refused (os error 111)"
-    await lab.assert_good_tunnels_pass()
+    await patient.assert_good_tunnels_pass()
 
 
 VERSIONS = {
@@ -120,17 +127,16 @@ VERSIONS = {
 
 @pytest.mark.parametrize(("version", "alpn", "said"), VERSIONS.values(), ids=VERSIONS)
 async def test_a_server_of_another_protocol_is_a_reset_at_once(
-    lab: Lab, version: ssl.TLSVersion, alpn: list[str], said: str
+    patient: Lab, version: ssl.TLSVersion, alpn: list[str], said: str
 ) -> None:
-    context = lab.as_server()
+    context = patient.as_server()
     context.minimum_version = version
     context.maximum_version = version
     context.set_alpn_protocols(alpn)
-    async with serve((lab.peer, 15008), context, says(b"HTTP/1.1 400 Bad Request\r\n\r\n")):
-        took, line = await fails(lab, "reply 1, ECONNRESET")
-    assert took < HELD
+    async with serve((patient.peer, 15008), context, says(b"HTTP/1.1 400 Bad Request\r\n\r\n")):
+        _, line = await fails(patient, "reply 1, ECONNRESET")
     assert re.search(said, line), line
-    await lab.assert_good_tunnels_pass()
+    await patient.assert_good_tunnels_pass()
 
 
 async def test_a_server_that_chooses_no_protocol_by_name_is_believed(lab: Lab) -> None:
