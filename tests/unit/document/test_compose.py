@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +48,8 @@ BILLION_LAUGHS = b"a0: &a0 [x]\n" + b"".join(
 )
 
 
+# About a second each on the machines that it was written for; what it is about is minutes, or the end of memory.
+@pytest.mark.timeout(90)
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -74,10 +74,7 @@ BILLION_LAUGHS = b"a0: &a0 [x]\n" + b"".join(
     ],
 )
 def test_a_document_that_is_too_much_is_refused_within_seconds(data: bytes, message: str) -> None:
-    started = time.process_time()
     assert problem(data).startswith(message)
-    # About one on the machines that it was written for; what it is about is minutes.
-    assert time.process_time() - started < 10
 
 
 DEEP = b"[" * 2000

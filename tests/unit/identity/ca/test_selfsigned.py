@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import stat
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -298,10 +297,9 @@ def test_a_folder_that_stays_locked_is_named_after_five_seconds(
     monkeypatch.setattr("ztunnel.identity.ca.folder.LOCK_DEADLINE", 0.05)
     with (folder / ".lock").open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        started = time.monotonic()
+        # Nobody unlocks it before that: without a deadline this would not end.
         with pytest.raises(CaFolderError, match="another process keeps the CA folder locked"):
             opened(folder)
-        assert time.monotonic() - started < 5
     opened(folder)
 
 
