@@ -408,8 +408,9 @@ def test_connection_that_could_not_be_made_is_a_reset(tmp_path: Path, why: str) 
 
         with pytest.raises(SocksReply) as reply:
             through_socks5(node.socks5, host, port)
+        told = application.adopts(reply.value.connection)
         assert reply.value.code == code
-        assert application.adopts(reply.value.connection).hears() == Heard(b"", RESET)
+        assert told.hears() == Heard(b"", RESET)
         again = node.access.wait_for(error=re.compile(logged), after=1)
         assert again["error"] == line["error"]
 
