@@ -7,6 +7,7 @@ node, a cut tunnel, a refusal) are in test_abnormal_ends.py.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -276,13 +277,10 @@ def stories() -> Iterator[tuple[str, Tell]]:
 
 STORIES = dict(stories())
 
-# Seconds each, and SOCKS5 has no part in them any more.
+# Seconds each, all of them spent waiting; and SOCKS5 has no part in them any more.
 LONG_STORIES = [name for name in STORIES if name.endswith("does not read")]
-TOLD = [
-    (way, story)
-    for way, story in product(WAYS, STORIES)
-    if not ("socks5" in way and story in LONG_STORIES)
-]
+TOLD = list(product(WAYS, (name for name in STORIES if name not in LONG_STORIES)))
+TOLD_AT_ONCE = list(product((way for way in WAYS if "socks5" not in way), LONG_STORIES))
 
 
 @pytest.mark.parametrize(("way", "story"), TOLD)
@@ -301,6 +299,31 @@ def test_both_ends_see_through_the_tunnel_what_plain_tcp_shows(
     if "passthrough" not in way:
         lines.append(tunnel.far.access.wait_for("connection complete", after=mark))
     assert not [line for line in lines if "error" in line], "an application's end is no failure"
+
+
+def test_both_ends_see_it_too_where_it_takes_a_node_seconds_to_give_up(tunnel: Tunnel) -> None:
+    mark = len(tunnel.far.access)
+    with ThreadPoolExecutor(2 * len(TOLD_AT_ONCE)) as tellers:
+        told = []
+        for way, story in TOLD_AT_ONCE:
+            application, dial = tunnel.ways[way]
+            plain = application.pair(partial(direct, application.address))
+            through = application.pair(dial)
+            address = as_text(through[0].socket.getsockname())
+            futures = [tellers.submit(STORIES[story], *ends) for ends in (plain, through)]
+            told.append((way, story, address, futures))
+        for way, story, address, (plainly, through_nodes) in told:
+            assert through_nodes.result() == plainly.result(), f"{way}: {story}"
+            line = tunnel.enters(way).access.wait_for("connection complete", src_addr=address)
+            assert "error" not in line, "an application's end is no failure"
+    meshed = [way for way, _ in TOLD_AT_ONCE if "passthrough" not in way]
+
+    def ended() -> list[dict[str, object]]:
+        lines = tunnel.far.access.all()[mark:]
+        return [line for line in lines if line["message"] == "connection complete"]
+
+    eventually(lambda: len(ended()) == len(meshed), "the far node has told of each of them")
+    assert not [line for line in ended() if "error" in line], "an application's end is no failure"
 
 
 def test_the_control_shows_what_tcp_is_known_to_show(tunnel: Tunnel) -> None:

@@ -27,8 +27,10 @@ BLOB = random.Random(0).randbytes(5 * MIB)
 AT_ONCE = 200
 # Rounds of the warm-up: with new tunnels in each, for the kernel picks the far node's worker for each of the few;
 # and with more at once than is measured later, for a worker's heap stays as large as its worst moment made it.
-WARM_UP = [range(start, start + 750) for start in range(0, 4_500, 750)]
+WARM_UP = [range(start, start + 750) for start in range(0, 3_000, 750)]
 WARM_UP_AT_ONCE = 2 * AT_ONCE
+# Memory that may be there after the connections and was not before them: under 3 KiB for each of them.
+KEPT = 4 * MIB
 # Connections that are under way when SIGTERM comes.
 LAST = 100
 HEADER = 8
@@ -298,4 +300,5 @@ def _is_back(node: Node, before: Level) -> None:
     after = Level.of(node)
     assert after.descriptors.keys() == before.descriptors.keys()
     figures = f"{before.memory / MIB:.2f} MiB before, {after.memory / MIB:.2f} MiB after"
-    assert abs(after.memory - before.memory) <= MIB, f"{node.workload}: {figures}"
+    # What an allocator keeps is the machine's matter; a buffer that is left behind by each connection is far more.
+    assert after.memory - before.memory <= KEPT, f"{node.workload}: {figures}"

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.support.http import ask
 from tests.support.istio_ca import TOKEN, IstioCa
 from tests.support.istio_nodes import IstioNode
-from tests.support.nodes import Mesh, Node, eventually
+from tests.support.nodes import ROOT, Mesh, Node, eventually, python_path
 from tests.support.secrets import point_of, private_keys_in, writable_memory
 
 if TYPE_CHECKING:
@@ -105,14 +105,35 @@ def test_the_search_finds_a_key_in_every_form(form: str) -> None:
         assert not private_keys_in([memory], [point_of(other.public_key())])
 
 
+KEEPER = """
+import sys
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from tests.support.secrets import point_of
+key = ec.generate_private_key(ec.SECP256R1())
+kept = key.private_bytes(
+    serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+)
+print(point_of(key.public_key()).hex(), flush=True)
+sys.stdin.read()
+"""
+
+
 def test_the_search_reads_the_memory_of_a_process() -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    kept = key.private_bytes(
-        serialization.Encoding.DER,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    assert private_keys_in(writable_memory(os.getpid()), [point_of(key.public_key())]), len(kept)
+    # A small one: our own has all that the tests before this one have left in it.
+    with subprocess.Popen(
+        [sys.executable, "-c", KEEPER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{python_path()}:{ROOT}"},
+    ) as keeper:
+        assert keeper.stdout is not None
+        known = bytes.fromhex(keeper.stdout.readline())
+        other = point_of(ec.generate_private_key(ec.SECP256R1()).public_key())
+        assert private_keys_in(writable_memory(keeper.pid), [known])
+        assert private_keys_in(writable_memory(keeper.pid), [other]) == []
 
 
 def test_no_token_is_in_anything_that_a_node_says(tmp_path: Path) -> None:
@@ -120,11 +141,9 @@ def test_no_token_is_in_anything_that_a_node_says(tmp_path: Path) -> None:
         asked = len(ca.server.asked)
         ca.server.token = "another"
         web.log.wait_for("no new certificate; asking again", error=re.compile("UNAUTHENTICATED"))
-        # Every way in which reading it fails, each named and none quoted.
+        # Both sentences that reading it may end with, each named and none quoted (more in tests/unit/wire/test_token.py).
         for content, error in (
             (f"{TOKEN}\n{TOKEN}\n", "characters that no header may have"),
-            (TOKEN * 2000, "is too long"),
-            (f"{TOKEN}\x00", "characters that no header may have"),
             ("", "is empty"),
         ):
             after = len(web.log)

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# Upstream's bounds, of the same tests.
-LIFECYCLE = 5.0
-AFTER_THE_LAST = 1.0
+# Upstream's bounds, of the same tests, are five seconds and one; ours are a machine's that does something else beside.
+LIFECYCLE = 20.0
+AFTER_THE_LAST = 10.0
 LONG, SHORT = "60s", "500ms"
 
 
