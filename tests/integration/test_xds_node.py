@@ -35,7 +35,7 @@ pytestmark = pytest.mark.asyncio
 
 CLIENT, SERVER = "127.6.0.1", "127.6.0.2"
 TARGET = f"{SERVER}:8080"
-DEADLINE = 10.0
+DEADLINE = 30.0
 
 
 class Running:
