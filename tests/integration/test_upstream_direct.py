@@ -166,8 +166,9 @@ def is_reached_by_service(direct: Direct, target: str) -> None:
     """By its address or by its name."""
     after = len(direct.node.access)
     direct.echoes(direct.hbone, target, 80)
-    line = direct.node.access.wait_for("connection complete", after=after)
-    assert line["dst.service"] == direct.hostname
+    line = direct.node.access.wait_for(
+        "connection complete", after=after, dst_service=direct.hostname
+    )
     assert line["dst.hbone_addr"] == "{}:{}".format(*direct.hbone.address)
     assert "error" not in line
 
@@ -193,7 +194,7 @@ def test_stats_exist(direct: Direct) -> None:
 
 def test_tcp_connections_metrics(direct: Direct) -> None:
     opened, closed = (f"istio_tcp_connections_{end}_total" for end in ("opened", "closed"))
-    before = said(direct)
+    before = settled(direct)
     client, server = direct.connects(direct.hbone, *direct.hbone.address)
     now = said(direct)
     assert now.total(opened) - before.total(opened) == 1
@@ -206,7 +207,7 @@ def test_tcp_connections_metrics(direct: Direct) -> None:
 
 def test_tcp_bytes_metrics(direct: Direct) -> None:
     received, sent = (f"istio_tcp_{way}_bytes_total" for way in ("received", "sent"))
-    before = said(direct)
+    before = settled(direct)
     direct.echoes(direct.hbone, *direct.hbone.address)
     eventually(
         lambda: (
@@ -218,6 +219,20 @@ def test_tcp_bytes_metrics(direct: Direct) -> None:
         ),
         "eleven bytes each way are counted",
     )
+
+
+def settled(direct: Direct) -> Metrics:
+    """What it has counted when every connection so far has ended for it, too."""
+
+    def ended() -> Metrics | None:
+        seen = said(direct)
+        opened, closed = (
+            seen.total(f"istio_tcp_connections_{end}_total") for end in ("opened", "closed")
+        )
+        return seen if opened == closed else None
+
+    eventually(ended, "every connection so far has ended")
+    return said(direct)
 
 
 def said(direct: Direct) -> Metrics:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.root
 
-# A node that waited for the client's first byte would never get one; this is for the machine's bad moments.
-NO_ADDED_DELAY = 0.2
+# A node that waited for the client's first byte would wait for seconds, or for ever; this is for the machine's bad moments.
+NO_ADDED_DELAY = 1.0
 MANY = 100
 LARGE = 16 * 2**20
 
@@ -101,7 +101,7 @@ def test_a_server_that_speaks_first_is_heard_at_once(
         times = sorted(time_to_banner() for _ in range(9))
         plain = sorted(time_to_banner(around=True) for _ in range(9))
     figure(f"{times[4] * 1e3:.2f} ms to the banner, {plain[4] * 1e3:.2f} ms around the nodes")
-    assert times[4] < NO_ADDED_DELAY
+    assert times[4] < NO_ADDED_DELAY + 10 * plain[4]
 
 
 def test_a_servers_finish_leaves_the_clients_direction_open(pair: Pair) -> None:

@@ -22,12 +22,13 @@ pytestmark = pytest.mark.root
 
 # `QUICK_PING` in pods.py: half a second between pings, one for the answer.
 PING = 1.5
-SLACK = 1.5
+# Some milliseconds on idle cores; by pings it would take a node of this test ten seconds and more.
+AT_ONCE = 5.0
+# What slow cores may add; without pings nobody would ever know.
+SLACK = 15.0
 
 
-def test_a_killed_node_resets_the_client_within_a_second(
-    pods: Pods, figure: Callable[[str], None]
-) -> None:
+def test_a_killed_node_resets_the_client_at_once(pods: Pods, figure: Callable[[str], None]) -> None:
     client, server = pods.add("client"), pods.add("server")
     with pods.running(), server.listens(8080) as app:
         ours, theirs = app.pair(lambda: client.dials((server.address, 8080)))
@@ -37,7 +38,7 @@ def test_a_killed_node_resets_the_client_within_a_second(
         server.node.kill()
         assert ours.hears() == Heard(b"", "ECONNRESET")
         took = time.monotonic() - began
-        assert took < 1.0
+        assert took < AT_ONCE
         # Its own application, too: half a conversation must not look like a whole one.
         assert theirs.hears() == Heard(b"", "ECONNRESET")
         # Nobody listens now: known at once, and not a FIN either.

@@ -137,7 +137,8 @@ class Lab:
         return await self.counted("ztunnel_refusals_total", side=side, reason=reason)
 
     async def assert_good_tunnels_pass(self) -> None:
-        """A peer with a good certificate gets its bytes back, in and out."""
+        """A peer with a good certificate gets its bytes back, in and out; what the log has of it is there."""
+        lines = len(self.node.access)
         async with (
             self.application(),
             await Wire.meet(self.inbound, self.as_client()) as wire,
@@ -145,6 +146,9 @@ class Lab:
             await round_trip(wire, await wire.connect(self.authority_of_web))
         async with self.playing_peer():
             assert (await asyncio.to_thread(dial_out, self)).what == "answered"
+        # Or a later test could take them for its own.
+        for direction in ("inbound", "outbound"):
+            await self.logged(lines, message="connection complete", direction=direction)
 
 
 async def round_trip(wire: Wire, stream: int, payload: bytes = b"are you there?") -> float:
