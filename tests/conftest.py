@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.nodes import EVERY_NODE
 
-ROOT = Path(__file__).resolve().parent.parent
-# Tests with real processes, and the seconds for each that names none of its own: more than the longest wait of
-# `tests/support`, so that what did not happen is told by whoever waited for it.
-REAL = {ROOT / "tests" / name for name in ("integration", "interop", "netns")}
-REAL_TIMEOUT = 90
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+# Seconds for a test that names none of its own: more than the longest wait of `tests/support`, so that what did not happen
+# is told by whoever waited for it, and ten times what work of a second or two takes beside others.
+TIMEOUT = 90
 
 # Every run looks at the same examples, so what fails was broken by the change at hand; `ZTUNNEL_EXAMPLES=5000` looks for
 # new ones. An example has no time limit and neither has their making: both would measure the machine.
@@ -50,10 +50,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give time to what has real processes; leave out what needs upstream's program where there is none."""
+    """Give each its time; leave out what needs upstream's program where there is none."""
     for item in items:
-        if not REAL.isdisjoint(item.path.parents) and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(REAL_TIMEOUT))
+        if HERE in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TIMEOUT))
     if config.getoption("--upstream"):
         return
     left_out = [item for item in items if item.get_closest_marker("upstream")]

@@ -42,6 +42,8 @@ HELD = 64 * MIB
 SLACK = HELD // 4
 # Of a node's own for each connection, whatever it holds for it.
 OWN = 16 * KIB
+# For each of the steps; the slowest takes five seconds on two idle cores.
+DEADLINE = 60.0
 # No byte has moved anywhere for this long: everything on the way is full.
 STILL = 0.5
 
@@ -146,7 +148,7 @@ def nodes(tmp_path: Path) -> Iterator[tuple[Node, Node, Address]]:
         yield near, far, server
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(4 * DEADLINE)
 @pytest.mark.parametrize("taken", [32 * KIB, 4 * MIB], ids=["after 32 KiB", "after 4 MiB"])
 def test_stalled_receivers_cost_little_hold_up_nobody_and_lose_nothing(
     nodes: tuple[Node, Node, Address], taken: int
@@ -166,7 +168,7 @@ async def _story(near: Node, far: Node, address: Address, taken: int) -> None:
         receivers = [await Receiver.begins(way_in, number) for number in range(RECEIVERS)]
         for receiver in receivers:
             stack.callback(receiver.connection.close)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(DEADLINE):
             await asyncio.gather(*(receiver.takes(taken) for receiver in receivers))
         await _all_is_still(server)
         held = near.resident() + far.resident() - before
@@ -179,7 +181,7 @@ async def _story(near: Node, far: Node, address: Address, taken: int) -> None:
         assert near.metrics().total("ztunnel_tunnels_open", side="outbound") == 1
 
         server.finish.set()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(DEADLINE):
             totals = await asyncio.gather(*(receiver.takes(None) for receiver in receivers))
         for number, (receiver, total) in enumerate(zip(receivers, totals, strict=True)):
             sender = server.senders[number]
@@ -197,7 +199,7 @@ def many_descriptors() -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(6 * DEADLINE)
 def test_a_thousand_receivers_that_never_read_stay_within_the_worker_s_budget(
     many_descriptors: None, nodes: tuple[Node, Node, Address]
 ) -> None:
@@ -265,7 +267,7 @@ def _running(node: Node) -> float:
 async def _all_is_still(server: Server) -> None:
     """Until no sender has found room for a while."""
     loop = asyncio.get_running_loop()
-    seen, since, deadline = -1, loop.time(), loop.time() + 40
+    seen, since, deadline = -1, loop.time(), loop.time() + DEADLINE
     while loop.time() - since < STILL:
         assert loop.time() < deadline, f"{server.sent} bytes were taken and nobody reads them"
         if server.sent != seen:
@@ -275,7 +277,7 @@ async def _all_is_still(server: Server) -> None:
 
 async def _echo(way_in: Address, size: int) -> float:
     """Send so much there and back over a connection of its own; gives MiB/s."""
-    async with _connection(way_in) as (reader, writer), asyncio.timeout(20):
+    async with _connection(way_in) as (reader, writer), asyncio.timeout(DEADLINE):
         begin = time.perf_counter()
 
         async def says() -> None:
@@ -292,7 +294,7 @@ async def _echo(way_in: Address, size: int) -> float:
 
 async def _round_trip(way_in: Address) -> float:
     """The median of fifty, in seconds."""
-    async with _connection(way_in) as (reader, writer), asyncio.timeout(20):
+    async with _connection(way_in) as (reader, writer), asyncio.timeout(DEADLINE):
         trips = []
         for _ in range(50):
             begin = time.perf_counter()
