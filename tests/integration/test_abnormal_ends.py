@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 BEGINNING = b"the first half of an ans"
 RESET = "ECONNRESET"
-# A ping goes out this often, and its answer may take this long: a frozen peer is found in half a second.
-IMPATIENT = {"pingInterval": "200ms", "pingTimeout": "300ms"}
+# A ping goes out this often, and its answer may take this long, which is long for whoever is awake, also beside others.
+IMPATIENT = {"pingInterval": "200ms", "pingTimeout": "1500ms"}
 
 
 # What `kill -9` of a node, or a broken line, must never look like to an application.

@@ -239,7 +239,8 @@ class Credit:
                 self.sent += size
                 return stream, size
             try:
-                async with asyncio.timeout(1):
+                # A node that has something left to say says it sooner, also beside others.
+                async with asyncio.timeout(2):
                     frame = await self._peer.until(lambda f: isinstance(f, WindowUpdateFrame))
             except TimeoutError:
                 return None

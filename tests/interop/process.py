@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 # A loaded machine may take its time; a healthy one never gets near.
-PATIENCE = 15.0
+PATIENCE = 60.0
 
 
 class Output:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tests.interop.spelling import Spelling
 
-DEADLINE = 15.0
+DEADLINE = 30.0
 Headers = list[tuple[str, str]]
 
 
