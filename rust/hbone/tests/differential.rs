@@ -158,7 +158,7 @@ fn run(scenario: &Scenario, mut config: Config) -> (Outcomes, Outcomes) {
                 tokio::join!(ours, their_client(right, scenario.clone(), ours_done))
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), both)
+        tokio::time::timeout(Duration::from_secs(60), both)
             .await
             .expect("nobody waits for ever")
     })

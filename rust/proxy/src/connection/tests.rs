@@ -66,7 +66,7 @@ impl Desk {
     }
 
     fn lines(&self) -> Vec<String> {
-        assert!(self.log.flush(Duration::from_secs(5)));
+        assert!(self.log.flush(Duration::from_secs(30)));
         let text = fs::read_to_string(&self.path).unwrap();
         text.lines().map(ToOwned::to_owned).collect()
     }

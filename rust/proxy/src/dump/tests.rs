@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{Dump, DumpError, PIECE};
 use crate::connections::Census;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 fn mesh(workloads: usize) -> Arc<MeshSnapshot> {
     let mut store = MeshStore::new();

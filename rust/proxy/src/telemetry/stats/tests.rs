@@ -7,7 +7,7 @@ use super::*;
 use crate::telemetry::log::{Filter, Format, Losses, Output, Settings};
 use crate::telemetry::readiness::Heartbeats;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 /// Both ports served on a thread of their own.
 struct Server {

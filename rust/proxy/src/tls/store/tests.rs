@@ -1,7 +1,7 @@
 use super::*;
 use crate::tls::testing::{Authority, CLIENT, End, SERVER, carry_whole, identity};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 fn run<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread()

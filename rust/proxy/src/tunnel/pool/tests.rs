@@ -204,7 +204,8 @@ fn a_silent_peer_holds_up_only_those_who_want_it() {
         let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let nobody = silent.local_addr().unwrap();
         let peer = world.peer(patient(), 200).await;
-        let pool = world.pool_with(100, SOON, Duration::from_millis(300));
+        // Long enough for a handshake that is not silent, also where others have the processors.
+        let pool = world.pool_with(100, SOON, Duration::from_secs(2));
         let (waiting, certificate) = (pool.clone(), own.clone());
         let stuck = spawn_local(async move { open_as(&waiting, &key(nobody), &certificate).await });
         drop(open_as(&pool, &key(peer.address), &own).await.unwrap());
