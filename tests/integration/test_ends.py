@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 HALF = b"half of what there was to say"
 # Fits into any socket's buffers, and not into one DATA frame or one TLS record.
 LONG = bytes(range(256)) * 160
+# Nothing has been taken for so many seconds; what is told afterwards does not depend on it.
+BLOCKED = 0.1
 # More than all buffers and windows on the way hold.
 ENDLESS = 64 * 1024 * 1024
 
@@ -166,7 +168,7 @@ def resets_one_that_is_sending(who: str, *, after_fin: bool) -> Tell:
         if after_fin:
             one.finishes()
             heard.append(other.hears())
-        other.says_until_it_blocks(ENDLESS)
+        other.says_until_it_blocks(ENDLESS, BLOCKED)
         one.resets()
         return [*heard, other.says_until_it_breaks()]
 
@@ -178,7 +180,7 @@ def resets_one_that_does_not_read(who: str) -> Tell:
 
     def tell(client: End, server: End) -> Observed:
         one, other = (client, server) if who == "client" else (server, client)
-        one.says_until_it_blocks(ENDLESS)
+        one.says_until_it_blocks(ENDLESS, BLOCKED)
         one.resets()
         # The nodes may try to deliver what came before for some seconds.
         return [other.breaks(within=12)]

@@ -27,7 +27,7 @@ BLOB = random.Random(0).randbytes(5 * MIB)
 AT_ONCE = 200
 # Rounds of the warm-up: with new tunnels in each, for the kernel picks the far node's worker for each of the few;
 # and with more at once than is measured later, for a worker's heap stays as large as its worst moment made it.
-WARM_UP = [range(start, start + 750) for start in range(0, 3_000, 750)]
+WARM_UP = [range(start, start + 750) for start in range(0, 1_500, 750)]
 WARM_UP_AT_ONCE = 2 * AT_ONCE
 # Memory that may be there after the connections and was not before them: under 3 KiB for each of them.
 KEPT = 4 * MIB

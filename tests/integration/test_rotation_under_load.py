@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Tell = Callable[[str, object], None]
 
-ROTATING = float(os.environ.get("ZTUNNEL_ROTATION_SECONDS", "10"))
+ROTATING = float(os.environ.get("ZTUNNEL_ROTATION_SECONDS", "5"))
 DOWN = float(os.environ.get("ZTUNNEL_CA_DOWN_SECONDS", "2"))
 EVERY_LIE = bool(os.environ.get("ZTUNNEL_EVERY_LIE"))
 # No certificate is renewed more often than once a second (spec/reliability.md F28), and one of three seconds once in one
