@@ -13,7 +13,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mesh::snapshot::MeshSnapshot;
+use mesh::snapshot::{MeshSnapshot, Show};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::connections::Census;
@@ -140,17 +141,15 @@ impl Writer {
     }
 
     fn list(&mut self, mesh: &MeshSnapshot, name: &str) -> ControlFlow<()> {
-        let mut items = 0;
-        let mut flow = ControlFlow::Continue(());
-        self.text.push(b'[');
-        mesh.each(name, &mut |item| {
-            pretty::item(&mut self.text, items, 2);
-            items += 1;
-            flow = pretty::value(item, 2, self);
-            flow
-        });
+        let mut list = List {
+            out: self,
+            items: 0,
+        };
+        list.out.text.push(b'[');
+        mesh.each(name, &mut list)?;
+        let items = list.items;
         pretty::close(&mut self.text, items, 1, b']');
-        flow
+        ControlFlow::Continue(())
     }
 
     fn finish(mut self) {
@@ -158,6 +157,20 @@ impl Writer {
         // Either fails only if nobody reads any more.
         let _ = self.reader.send(Piece::Text(last));
         let _ = self.reader.send(Piece::End);
+    }
+}
+
+/// A list of the mesh's that is being written.
+struct List<'w> {
+    out: &'w mut Writer,
+    items: usize,
+}
+
+impl Show for List<'_> {
+    fn show(&mut self, item: &impl Serialize) -> ControlFlow<()> {
+        pretty::item(&mut self.out.text, self.items, 2);
+        self.items += 1;
+        pretty::thing(item, 2, self.out)
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::{MeshSnapshot, sorted};
+use super::{MeshSnapshot, sorted, sorted_by_text};
 use crate::address::NetworkAddress;
 use crate::service::{
     CidrVip, Endpoint, IpFamilies, LoadBalancer, Service, SubjectAltName, Visibility,
@@ -38,21 +38,16 @@ impl MeshSnapshot {
         if !Self::LISTS.contains(&section) {
             return None;
         }
-        let mut list = vec![b'['];
-        self.each(section, &mut |item| {
-            if list.len() > 1 {
-                list.push(b',');
-            }
-            list.extend_from_slice(&in_order(item));
-            ControlFlow::Continue(())
-        });
-        list.push(b']');
-        Some(list)
+        let mut list = List(vec![b'[']);
+        // It has never enough.
+        let _ = self.each(section, &mut list);
+        list.0.push(b']');
+        Some(list.0)
     }
 
-    /// Shows the JSON of every item of one of [`Self::LISTS`], in the order of their keys, until `show` has enough. Keys
-    /// within a workload or a service are mostly in order, within a policy not. Another name has no items.
-    pub fn each(&self, section: &str, show: &mut dyn FnMut(&[u8]) -> ControlFlow<()>) {
+    /// Shows every item of one of [`Self::LISTS`], in the order of their keys, until `show` has enough. Keys within a
+    /// workload or a service are mostly in order, within a policy not. Another name has no items.
+    pub fn each(&self, section: &str, show: &mut impl Show) -> ControlFlow<()> {
         match section {
             "policies" => show_all(sorted(self.policies.values(), |p| p.key()), show),
             "services" => {
@@ -61,12 +56,18 @@ impl MeshSnapshot {
                     let endpoints = self.endpoints(service).collect();
                     WholeService::of(service, Some(endpoints))
                 });
-                show_all(whole, show);
+                show_all(whole, show)
             }
-            "workloads" => show_all(sorted(self.workloads.values(), |w| &w.uid), show),
-            _ => {}
+            "workloads" => show_all(sorted_by_text(self.workloads.values(), |w| &w.uid), show),
+            _ => ControlFlow::Continue(()),
         }
     }
+}
+
+/// Who is shown the things of a list, one by one: as what can be spelled, so that nobody has to read a text of them again.
+pub trait Show {
+    /// Takes the next one. `Break` when it has enough.
+    fn show(&mut self, item: &impl Serialize) -> ControlFlow<()>;
 }
 
 /// A service, with its endpoints or without; its fields in the order of their names.
@@ -143,15 +144,21 @@ impl Serialize for Usable<'_> {
 
 fn show_all<T: Serialize>(
     items: impl IntoIterator<Item = T>,
-    show: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
-) {
-    let mut text = Vec::new();
-    for item in items {
-        text.clear();
-        serde_json::to_writer(&mut text, &item).expect(UNFAILING);
-        if show(&text).is_break() {
-            return;
+    show: &mut impl Show,
+) -> ControlFlow<()> {
+    items.into_iter().try_for_each(|item| show.show(&item))
+}
+
+/// A list's JSON, its end missing.
+struct List(Vec<u8>);
+
+impl Show for List {
+    fn show(&mut self, item: &impl Serialize) -> ControlFlow<()> {
+        if self.0.len() > 1 {
+            self.0.push(b',');
         }
+        self.0.extend_from_slice(&in_order(&json(item)));
+        ControlFlow::Continue(())
     }
 }
 

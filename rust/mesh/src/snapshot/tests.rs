@@ -378,3 +378,29 @@ fn the_dump_shows_the_endpoints_that_may_be_chosen_and_a_wider_health_policy_sho
         assert_eq!(shown(&store), expected);
     }
 }
+
+#[test]
+fn texts_are_in_the_same_order_with_what_they_have_in_common_left_out() {
+    let texts = |list: &[&str]| -> Vec<Arc<String>> {
+        list.iter()
+            .map(|text| Arc::new((*text).to_owned()))
+            .collect()
+    };
+    for list in [
+        &[][..],
+        &["only"],
+        &["a", "", "b"],
+        &["pod/b", "pod/", "pod/a\0", "pod/a", "pod/a\0\0", "pod/ü"],
+        &[
+            "pod/0123456789abcdef-2",
+            "pod/0123456789abcdef-1",
+            "pod/0123456789abcdef",
+        ],
+        &["same", "same", "samf"],
+    ] {
+        let held = texts(list);
+        let mut expected: Vec<&str> = list.to_vec();
+        expected.sort_unstable();
+        assert_eq!(sorted_by_text(held.iter(), |text| text.as_str()), expected);
+    }
+}

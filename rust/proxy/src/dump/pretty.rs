@@ -1,16 +1,20 @@
 //! JSON made pretty as upstream's `/config_dump` is: two spaces, one thing a line, the keys of every object in order.
 //!
 //! Works on the text. Nothing is taken apart further than into its members, and strings and numbers stay as they are. What
-//! has its keys in order already, as the mesh writes most things, is not even that: it is only spaced out, in one pass.
+//! has its keys in order already is not even that: it is only spaced out, in one pass (`pretty/spaced.rs`). Most things of
+//! the mesh are, and they are no text before (`pretty/spelled.rs`).
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use spaced::space_out;
+use spelled::spell;
 
 mod spaced;
+mod spelled;
 
 /// Where the text goes.
 pub(super) trait Out {
@@ -18,6 +22,17 @@ pub(super) trait Out {
 
     /// Between two things: the text so far may be taken away. `Break` if nobody wants more.
     fn breathe(&mut self) -> ControlFlow<()>;
+}
+
+/// Writes one thing that begins on a line of this depth.
+pub(super) fn thing(item: &impl Serialize, depth: usize, out: &mut impl Out) -> ControlFlow<()> {
+    let before = out.text().len();
+    if spell(item, depth, out.text()).is_some() {
+        return out.breathe();
+    }
+    out.text().truncate(before);
+    // What is dumped has texts for keys, and nothing in it can fail.
+    value(&serde_json::to_vec(item).unwrap_or_default(), depth, out)
 }
 
 /// Writes one value that begins on a line of this depth. What is not JSON, or nested deeper than anything that is dumped,
