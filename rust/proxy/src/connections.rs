@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -172,19 +173,23 @@ impl ConnectionTable {
         }
     }
 
-    /// The same for `count` places from `start` on. Gives where to go on, `None` at the end: who has much to do per
-    /// connection lets others have the worker in between. What comes or goes meanwhile may be met or not.
+    /// The same for `count` places from `start` on, or fewer if `action` has enough. Gives where to go on, `None` at the end:
+    /// who has much to do per connection lets others have the worker in between. What comes or goes meanwhile may be met or
+    /// not.
     fn some(
         &self,
         start: usize,
         count: usize,
-        mut action: impl FnMut(&mut Entry),
+        mut action: impl FnMut(&mut Entry) -> ControlFlow<()>,
     ) -> Option<usize> {
         let mut places = self.places.borrow_mut();
-        let end = start.saturating_add(count);
-        for place in places.iter_mut().take(end).skip(start) {
-            if let Place::Taken(entry) = place {
-                action(entry);
+        let mut end = start.saturating_add(count);
+        for (at, place) in places.iter_mut().enumerate().take(end).skip(start) {
+            if let Place::Taken(entry) = place
+                && action(entry).is_break()
+            {
+                end = at + 1;
+                break;
             }
         }
         (end < places.len()).then_some(end)

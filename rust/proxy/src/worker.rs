@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::capture::WayIn;
 use crate::capture::listener::accept;
-use crate::connections::{ConnectionTable, Cut, Inquiry};
+use crate::connections::{ConnectionTable, Cut, Guarded, Inquiry};
 use crate::control::{Event, Phase};
 use crate::dns::Resolver;
 use crate::doors::Doors;
@@ -388,17 +388,24 @@ impl Worker {
                 // The newest each time: a change that came meanwhile is heard of at once where it can be, and by
                 // everybody in the next round.
                 let (ended, behind) = self.connections.recheck(&self.shared.snapshot(), start);
-                for guarded in ended {
-                    let text = format!(
-                        "connection {guarded} closed because it's no longer allowed after a policy update"
-                    );
-                    self.shared
-                        .log
-                        .info("proxy::connection_manager", &text, &[]);
-                }
                 next = behind;
+                // They end now, and everybody else has a turn; words come after deeds.
                 yield_now().await;
+                self.tell_ended(&ended);
             }
+        }
+    }
+
+    fn tell_ended(&self, ended: &[Guarded]) {
+        let (log, target) = (&self.shared.log, "proxy::connection_manager");
+        if !log.enabled(Level::Info, target) {
+            return;
+        }
+        for guarded in ended {
+            let text = format!(
+                "connection {guarded} closed because it's no longer allowed after a policy update"
+            );
+            log.info(target, &text, &[]);
         }
     }
 

@@ -126,6 +126,7 @@ impl ConnectionTable {
                 if let Some(story) = &entry.story {
                     census.enter(story, most);
                 }
+                ControlFlow::Continue(())
             });
             yield_now().await;
         }

@@ -76,13 +76,35 @@ fn a_walk_in_slices_meets_every_connection_once() {
         let (mut met, mut slices, mut next) = (0, 0, Some(0));
         while let Some(start) = next {
             let before = met;
-            next = table.some(start, count, |_| met += 1);
+            next = table.some(start, count, |_| {
+                met += 1;
+                ControlFlow::Continue(())
+            });
             slices += 1;
             assert!(met - before <= count);
         }
         assert_eq!(met, held.len());
         assert_eq!(slices, 100_usize.div_ceil(count).max(1));
     }
+}
+
+#[test]
+fn a_slice_ends_behind_the_connection_with_which_there_is_enough() {
+    let table = table();
+    let held: Vec<_> = (0..100).map(|_| table.register()).collect();
+    let mut met = 0;
+    let enough = |_: &mut Entry| {
+        met += 1;
+        if met < 7 {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    };
+    assert_eq!(table.some(30, 50, enough), Some(37));
+    assert_eq!(table.some(90, 50, |_| ControlFlow::Continue(())), None);
+    let last = |_: &mut Entry| ControlFlow::Break(());
+    assert_eq!(table.some(held.len() - 1, 50, last), None);
 }
 
 #[test]
