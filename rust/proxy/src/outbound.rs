@@ -19,7 +19,7 @@ use crate::connections::{Dialled, Registration};
 use crate::demand::{Asker, Demand};
 use crate::error::{Error, Side, Stage};
 use crate::passthrough::join;
-use crate::relay::abort::{abort, abort_now, finish};
+use crate::relay::abort::{abort, abort_now, delivered, finish};
 use crate::relay::halves::Halves;
 use crate::relay::{PATIENCE, RelayEnd};
 use crate::sys;
@@ -263,8 +263,9 @@ impl Connection {
         if matches!(end, RelayEnd::Finished) {
             finish(&self.application);
         } else {
-            let patience = patience(&end, Side::Downstream);
-            abort(self.application.clone(), patience).await;
+            // A peer may have cut thousands at once.
+            delivered(&self.application, patience(&end, Side::Downstream)).await;
+            self.worker.spent.abort(self.application.clone());
         }
     }
 

@@ -190,10 +190,10 @@ pub(crate) async fn join(
         RelayEnd::Failed(error) | RelayEnd::Cut(error) => record.close(Err(error)),
     }
     for (socket, side) in [(upstream, Side::Upstream), (downstream, Side::Downstream)] {
-        if matches!(end, RelayEnd::Finished) {
-            finish(&socket);
-        } else {
-            abort(socket, patience(&end, side)).await;
+        match &end {
+            RelayEnd::Finished => finish(&socket),
+            RelayEnd::Cut(_) => worker.spent.abort(socket),
+            RelayEnd::Failed(_) | RelayEnd::Reset(_) => abort(socket, patience(&end, side)).await,
         }
     }
 }

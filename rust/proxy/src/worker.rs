@@ -26,6 +26,7 @@ use crate::doors::Doors;
 use crate::error::{Error, Side, Stage};
 use crate::pairs::{Pairs, labels_of};
 use crate::random::Random;
+use crate::relay::spent::SpentSockets;
 use crate::shared::Shared;
 use crate::tasks::spawn_local;
 use crate::telemetry::Recorder;
@@ -75,6 +76,7 @@ pub(crate) struct Worker {
     pub(crate) connections: Rc<ConnectionTable>,
     pub(crate) pairs: Pairs,
     pub(crate) recorder: Rc<Recorder>,
+    pub(crate) spent: Rc<SpentSockets>,
     pub(crate) random: Random,
     resolver: Rc<Resolver>,
     pub(crate) doors: Rc<Doors>,
@@ -129,6 +131,7 @@ impl Worker {
             dialer,
             tunnels,
             connections: Rc::default(),
+            spent: Rc::default(),
             random: Random::new(),
             resolver: Rc::new(shared.resolver()),
             doors: Rc::default(),

@@ -353,10 +353,12 @@ impl Request {
         }
         // Resets the stream unless both sides have finished.
         drop(self.stream);
-        if matches!(end, RelayEnd::Finished) {
-            finish(&application);
-        } else {
-            abort(application, patience(&end, Side::Upstream)).await;
+        match &end {
+            RelayEnd::Finished => finish(&application),
+            RelayEnd::Cut(_) => self.peer.worker.spent.abort(application),
+            RelayEnd::Failed(_) | RelayEnd::Reset(_) => {
+                abort(application, patience(&end, Side::Upstream)).await;
+            }
         }
     }
 

@@ -9,6 +9,7 @@ pub(crate) mod copy;
 pub(crate) mod halves;
 pub(crate) mod io;
 mod pipes;
+pub(crate) mod spent;
 mod splice;
 
 use std::time::Duration;

@@ -25,7 +25,7 @@ pub use event_fd::EventFd;
 pub use listen::{ListenOptions, Listener, ReusePort, listen, listen_group};
 pub use original_destination::{OriginalAddress, original_destination};
 pub use probe::{
-    abort_on_close, finish_on_close, peer_hung_up, peer_reset, unread_bytes, unsent_bytes,
+    abort_on_close, finish_on_close, peer_hung_up, peer_reset, reset, unread_bytes, unsent_bytes,
 };
 pub use process::{
     DescriptorLimit, forbid_dumps, max_fds, open_fds, raise_nofile_limit, resident_memory,

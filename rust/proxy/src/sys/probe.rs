@@ -1,7 +1,7 @@
 //! Questions to a connected socket that do not disturb it: how much is queued, has the peer reset it.
 #![allow(
     unsafe_code,
-    reason = "two ioctls and poll have no safe form in std or socket2"
+    reason = "two ioctls, poll and a connect to nowhere have no safe form in std or socket2"
 )]
 
 use std::io;
@@ -13,6 +13,26 @@ use socket2::SockRef;
 /// Makes the next close send RST instead of FIN and throw away what is unsent: the way to pass an abort on.
 pub fn abort_on_close(socket: &impl AsFd) -> io::Result<()> {
     SockRef::from(socket).set_linger(Some(Duration::ZERO))
+}
+
+/// Sends a RST now and throws away what is queued, as a close after [`abort_on_close`] does; what is left to close later is a
+/// socket without a connection (connect(2), `AF_UNSPEC`).
+///
+/// # Errors
+/// As connect(2); one that has no connection any more is none.
+pub fn reset(socket: &impl AsFd) -> io::Result<()> {
+    let nowhere = libc::sockaddr {
+        sa_family: libc::AF_UNSPEC as libc::sa_family_t,
+        sa_data: [0; 14],
+    };
+    let length = size_of::<libc::sockaddr>() as libc::socklen_t;
+    let descriptor = socket.as_fd().as_raw_fd();
+    // SAFETY: the address lives through the call and has that length; the borrow keeps the descriptor open.
+    let done = unsafe { libc::connect(descriptor, &raw const nowhere, length) };
+    if done < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// Takes [`abort_on_close`] back: the next close is a FIN, behind whatever is still to be sent.
