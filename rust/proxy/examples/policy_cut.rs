@@ -3,7 +3,8 @@
 //!
 //! One node takes all connections, in this process, with so many policies that match none of them. Clients, their nodes and
 //! the application are children: a process has a bounded number of descriptors. Then one policy denies the account of one
-//! child's node. Says when its connections were told, from the call on, and looks whether all others still carry bytes.
+//! child's node. Says when both of their ends were told, from the call on, what that cost of processors, and looks whether
+//! all others still carry bytes. Who is told closes later: what that costs is no cut's.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -60,12 +61,12 @@ fn measure(connections: usize, forbidden: usize, policies: usize) {
             json!([[[{"principals": [{"Exact": format!("cluster.local/ns/other/sa/{n}")}]}]]]);
         assert_eq!(deny(&node, &format!("other-{n}"), &rules), []);
     }
-    let each = (connections - forbidden) / FRIENDS;
+    let friends = (connections - forbidden) / FRIENDS;
     let mut clients: Vec<Helper> = (0..FRIENDS).map(|_| Helper::start("client")).collect();
     clients.push(Helper::start("client"));
     for (n, client) in clients.iter_mut().enumerate() {
         let (name, count) = if n < FRIENDS {
-            ("friend", each)
+            ("friend", friends)
         } else {
             ("stranger", forbidden)
         };
@@ -79,56 +80,92 @@ fn measure(connections: usize, forbidden: usize, policies: usize) {
     }
     println!(
         "{} connections, {policies} policies; {forbidden} are to be cut",
-        each * FRIENDS + forbidden,
+        friends * FRIENDS + forbidden,
     );
+    let processes = [std::process::id(), clients[FRIENDS].id(), application.id()];
+    let before = processes.map(on_processors);
     let begin = now();
     let start = Instant::now();
     let rules = json!([[[{"principals": [{"Exact": "cluster.local/ns/default/sa/stranger"}]}]]]);
     assert_eq!(deny(&node, "strangers", &rules), []);
     let applied = start.elapsed();
-    let told: Vec<f64> = serde_json::from_value(clients[FRIENDS].hear()).unwrap();
-    let mut after: Vec<f64> = told.iter().map(|at| (at - begin) * 1e3).collect();
-    after.sort_by(f64::total_cmp);
+    let told = clients[FRIENDS].hear();
+    application.tell(&json!(forbidden));
+    let reset = application.hear();
+    println!("applied in {:.2} ms", applied.as_secs_f64() * 1e3);
+    show_times("client", begin, told);
+    show_times("application", begin, reset);
+    let after = processes.map(on_processors);
+    let each = |n: usize| (after[n] - before[n]) * 1e3 / forbidden as f64;
     println!(
-        "applied in {:.2} ms; cut after {:.1} ms in the median, at most {:.1} ms",
-        applied.as_secs_f64() * 1e3,
-        after[after.len() / 2],
-        after[after.len() - 1],
+        "of processors for each: {:.1} us by the node, {:.1} us by the client's and who waits there, {:.1} us by the application",
+        each(0),
+        each(1),
+        each(2),
     );
     let mut alive = 0;
     for client in &mut clients[..FRIENDS] {
         client.tell(&json!("check"));
         alive += usize::try_from(client.hear().as_u64().unwrap()).unwrap();
     }
-    println!("{alive} of {} others carry bytes", each * FRIENDS);
-    assert_eq!(alive, each * FRIENDS);
+    println!("{alive} of {} others carry bytes", friends * FRIENDS);
+    assert_eq!(alive, friends * FRIENDS);
     drop(clients);
     node.stop();
 }
 
-/// Answers each byte by itself.
+/// How soon after `begin` these were told, in seconds since 1970 each.
+fn show_times(who: &str, begin: f64, told: Value) {
+    let told: Vec<f64> = serde_json::from_value(told).unwrap();
+    let mut after: Vec<f64> = told.iter().map(|at| (at - begin) * 1e3).collect();
+    after.sort_by(f64::total_cmp);
+    println!(
+        "the {who} told after {:.1} ms in the median, at most {:.1} ms",
+        after[after.len() / 2],
+        after[after.len() - 1],
+    );
+}
+
+/// Answers each byte by itself. Says when the first so many of its connections were reset, as soon as they are.
 async fn application() {
     let listener = tokio::net::TcpListener::bind("127.0.0.2:0").await.unwrap();
     say(&json!(listener.local_addr().unwrap().port()));
+    let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        let mut words = std::io::stdin().lock().lines();
+        let count: usize = serde_json::from_str(&words.next().unwrap().unwrap()).unwrap();
+        let (at, kept): (Vec<f64>, Vec<_>) =
+            (0..count).map(|_| ends.blocking_recv().unwrap()).unzip();
+        say(&json!(at));
+        drop(kept);
+    });
     tokio::task::LocalSet::new()
         .run_until(async {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
+                let ended = ended.clone();
                 tokio::task::spawn_local(async move {
-                    let mut byte = [0];
-                    // However it ends. The buffer is a byte: an idle connection shall cost little.
-                    while stream.readable().await.is_ok() {
-                        match stream.try_read(&mut byte) {
-                            Ok(0) => return,
-                            Ok(_) => drop(stream.try_write(&byte)),
-                            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                            Err(_) => return,
-                        }
-                    }
+                    answer(&stream).await;
+                    // Failing means that nobody wants to know any more.
+                    let _ = ended.send((now(), stream));
                 });
             }
         })
         .await;
+}
+
+/// Until it ends, however.
+async fn answer(stream: &tokio::net::TcpStream) {
+    let mut byte = [0];
+    // The buffer is a byte: an idle connection shall cost little.
+    while stream.readable().await.is_ok() {
+        match stream.try_read(&mut byte) {
+            Ok(0) => return,
+            Ok(_) => drop(stream.try_write(&byte)),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
 }
 
 /// A node and connections through it. A stranger's are watched for their ends, a friend's are tried when it is told to.
@@ -155,35 +192,41 @@ fn client() {
         let alive = held.iter_mut().filter_map(|stream| echoed(stream).ok());
         say(&json!(alive.count()));
     } else {
-        let ends = runtime().block_on(async {
-            let ends: Vec<_> = held
-                .drain(..)
+        runtime().block_on(async {
+            // Known to the runtime before anybody says that all is ready: that costs as much as a cut.
+            let watched: Vec<_> = held.drain(..).map(watched).collect();
+            let ends: Vec<_> = watched
+                .into_iter()
                 .map(|stream| tokio::spawn(ended(stream)))
                 .collect();
             say(&json!("ready"));
-            let mut at = Vec::new();
+            let (mut at, mut kept) = (Vec::new(), Vec::new());
             for end in ends {
-                at.push(end.await.unwrap());
+                let (when, stream) = end.await.unwrap();
+                at.push(when);
+                kept.push(stream);
             }
-            at
+            say(&json!(at));
         });
-        say(&json!(ends));
     }
     // Until the parent has seen enough.
     let _ = words.next();
 }
 
-/// When a connection was reset, in seconds since 1970.
-async fn ended(stream: TcpStream) -> f64 {
+fn watched(stream: TcpStream) -> tokio::net::TcpStream {
     stream.set_nonblocking(true).unwrap();
-    let stream = tokio::net::TcpStream::from_std(stream).unwrap();
+    tokio::net::TcpStream::from_std(stream).unwrap()
+}
+
+/// When a connection was reset, in seconds since 1970, and what is left of it.
+async fn ended(stream: tokio::net::TcpStream) -> (f64, tokio::net::TcpStream) {
     loop {
         stream.readable().await.unwrap();
         match stream.try_read(&mut [0]) {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(error) => {
                 assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
-                return now();
+                return (now(), stream);
             }
             Ok(count) => panic!("not reset, but {count} bytes"),
         }
@@ -212,6 +255,18 @@ fn now() -> f64 {
     since.unwrap().as_secs_f64()
 }
 
+/// Milliseconds that a process had processors.
+fn on_processors(process: u32) -> f64 {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let of_task = |task: std::io::Result<std::fs::DirEntry>| -> f64 {
+        // Nanoseconds, then what does not matter here. A thread may have ended meanwhile.
+        let figures = std::fs::read_to_string(task.unwrap().path().join("schedstat"));
+        let first = |figures: String| figures.split(' ').next()?.parse::<f64>().ok();
+        figures.ok().and_then(first).unwrap_or_default()
+    };
+    tasks.map(of_task).sum::<f64>() / 1e6
+}
+
 fn say(what: &Value) {
     println!("{what}");
 }
@@ -236,6 +291,10 @@ impl Helper {
 
     fn tell(&mut self, what: &Value) {
         writeln!(self.child.stdin.as_mut().unwrap(), "{what}").unwrap();
+    }
+
+    fn id(&self) -> u32 {
+        self.child.id()
     }
 
     fn hear(&mut self) -> Value {
