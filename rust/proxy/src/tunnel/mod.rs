@@ -7,6 +7,7 @@ pub(crate) mod client;
 mod driver;
 pub(crate) mod first_flight;
 pub(crate) mod held;
+mod incoming;
 mod link;
 pub(crate) mod nested;
 mod outgoing;
