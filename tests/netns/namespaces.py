@@ -30,7 +30,7 @@ R = TypeVar("R")
 
 PREFIX = "zt-test-"
 MASK = 16
-COMMAND_DEADLINE = 10.0
+COMMAND_DEADLINE = 60.0
 _CLONE_NEWNET = 0x40000000
 _numbers = count()
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -113,12 +113,17 @@ class Pod:
 
     def tries(self, address: Address, data: bytes = b"hello?") -> Heard:
         """What an application hears on a connection that ends by itself, whenever it ends."""
+        name = errno.errorcode.get
         try:
             with self.dials(address) as connection:
-                connection.sendall(data)
+                try:
+                    connection.sendall(data)
+                except OSError as error:
+                    # The RST was faster than we are, but not than what came before it.
+                    return Heard(End(connection).hears().data, name(error.errno or 0, "?"))
                 return End(connection).hears()
-        except OSError as error:  # the RST was faster than we are
-            return Heard(b"", errno.errorcode.get(error.errno or 0, "?"))
+        except OSError as error:  # it came before the connection was there
+            return Heard(b"", name(error.errno or 0, "?"))
 
 
 class Pods:
