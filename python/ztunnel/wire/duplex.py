@@ -184,7 +184,7 @@ class Duplex:
         if inbox.idle:
             door.shut()
         while not inbox.ready and not inbox.ended:
-            if inbox.missing:
+            if inbox.torn:
                 await self._continued(inbox)
             else:
                 await inbox.more()
@@ -192,10 +192,13 @@ class Duplex:
 
     async def _continued(self, inbox: Inbox) -> None:
         """A good part of a message that has begun, or all of it."""
-        goal = max(0, inbox.missing - PIECE)
+        # Nothing is known to be missing of one whose length has not come: any piece of it will do.
+        goal = max(0, inbox.missing - PIECE) if inbox.missing else MAX_MESSAGE
         try:
             async with asyncio.timeout(STALL):
-                while inbox.missing > goal and not inbox.ended:
+                await inbox.more()
+                # With the last of it may come the first of the next one, of which more would be missing.
+                while inbox.missing > goal and not inbox.ready and not inbox.ended:
                     await inbox.more()
         except TimeoutError:
             raise StreamLost(f"a message stopped for {STALL:g} s before its end") from None
