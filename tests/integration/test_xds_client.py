@@ -115,6 +115,28 @@ async def test_answers_that_come_together_are_acknowledged_in_order_and_in_few_f
             assert frames - before < len(pods) / 2
 
 
+# RFC 9113 §6.4 and §6.8: CANCEL, of the first stream; and after that, nothing more.
+RESET = bytes.fromhex("00000403000000000100000008")
+GOAWAY = bytes.fromhex("0000080700000000000000000100000000")
+
+
+@pytest.mark.parametrize(
+    "end",
+    [RESET, GOAWAY + GOAWAY, RESET + GOAWAY, RESET + RESET + GOAWAY],
+    ids=["reset", "goaways", "reset-goaway", "resets-goaway"],
+)
+async def test_what_ends_a_stream_twice_at_once_ends_no_more_than_the_stream(
+    tmp_path: Path, end: bytes
+) -> None:
+    async with synced(tmp_path, WEB) as (istiod, one):
+        (transport,) = istiod.port.transports()
+        transport.write(end)
+        await istiod.attempted(2)
+        await istiod.observed.wait(lambda: istiod.observed.streams[-1].synced, "a second sync")
+        istiod.put(DB)
+        await one.until(lambda: DB.name in one.names(ADDRESS), "news on the second stream")
+
+
 async def test_a5_5_and_7_a_connection_of_maximum_age_is_resumed_and_nothing_is_sent_again(
     tmp_path: Path,
 ) -> None:

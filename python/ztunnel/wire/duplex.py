@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Self
 
 from grpclib.client import StreamStreamMethod
 from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
+from grpclib.utils import Wrapper
 from h2.exceptions import H2Error
 
 from ztunnel.errors import EndpointError, EndpointUnreachable, StreamEnded, StreamLost
@@ -82,6 +83,7 @@ class Duplex:
         method = StreamStreamMethod(self._connection, self._method, bytes, bytes)
         call = method.open(metadata=metadata)
         await call.__aenter__()
+        call._wrapper = _Waking()
         try:
             async with asyncio.timeout(SENDING):
                 await call.send_request()
@@ -248,6 +250,19 @@ class Duplex:
             case _:
                 text = f"no connection to {self._endpoint}: {reason_of(error)}"
         return EndpointUnreachable(text)
+
+
+class _Waking(Wrapper):
+    """Wakes whoever waits for a stream, by a cancellation, when that is over: once, and for its first reason.
+
+    The library's own cancels again for each further one, such as a GOAWAY behind a RST_STREAM, and whoever takes back one
+    cancellation is left with another that nobody meant.
+    """
+
+    def cancel(self, error: Exception) -> None:
+        """It is over."""
+        if self._error is None:
+            super().cancel(error)
 
 
 def _open(call: Stream[bytes, bytes], server: Endpoint) -> _Open:
