@@ -124,7 +124,7 @@ class Tasks:
         while True:
             started = self._clock.now().monotonic
             try:
-                await run()
+                await _until_cancelled(run)
             except Exception as error:
                 if self._clock.now().monotonic - started >= RECOVERED_AFTER:
                     pause = FIRST_PAUSE
@@ -138,6 +138,20 @@ class Tasks:
                 return
             await self._clock.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
+
+
+async def _until_cancelled(run: Callable[[], Awaitable[None]]) -> None:
+    """Runs it; raises `CancelledError` only if somebody wants this task to end.
+
+    A library that wakes its tasks by cancelling them, and loses count, would end one without a word.
+    """
+    try:
+        await run()
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise RuntimeError("cancelled by nobody; please report it") from error
 
 
 def _innermost(error: Exception) -> Exception:

@@ -129,3 +129,24 @@ async def test_a_control_task_that_fails_in_a_group_says_what_failed(
     assert str(line.__dict__["fields"]["error"]) == "broken"
     assert line.exc_info is not None
     assert line.exc_info[0] is RuntimeError
+
+
+@pytest.mark.asyncio
+async def test_a_control_task_that_is_cancelled_by_nobody_starts_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock, runs = ManualClock(), 0
+
+    async def run() -> None:
+        nonlocal runs
+        runs += 1
+        async with asyncio.TaskGroup() as group:
+            group.create_task(for_ever())
+            raise asyncio.CancelledError
+
+    async with Tasks(clock) as tasks:
+        tasks.start("stray", run, on_failure=FailurePolicy.RESTART)
+        await clock.advance(1)
+        assert runs == 2
+    (*_, line) = caplog.records
+    assert line.message == "task failed and starts again"
