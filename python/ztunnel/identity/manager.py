@@ -146,6 +146,10 @@ class CertificateManager:
             # Whatever an authority's library raises: the other identities' certificates must go on.
             log.exception("unexpected failure while a certificate was asked for")
             self._failed(request, error)
+        except asyncio.CancelledError:
+            # `run` has failed, perhaps, and begins again: its next round must not wait for this one's answer.
+            self._schedule.failed(request.ticket, self._clock.now())
+            raise
         finally:
             self._changed.set()
 

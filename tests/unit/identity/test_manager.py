@@ -13,6 +13,7 @@ import pytest
 from ztunnel.errors import CaError, CaUnavailable, CredentialError
 from ztunnel.identity.manager import ANSWER_DEADLINE, CertificateManager
 from ztunnel.identity.schedule import Priority
+from ztunnel.identity.spiffe import Identity
 from ztunnel.tasks import Tasks
 from ztunnel.testing import FakeCa, FakeDataPlane, ManualClock
 
@@ -273,3 +274,16 @@ async def test_the_only_certificate_is_used_even_if_it_does_not_count_now_and_th
         assert WEB in w.data_plane.certificates
         (line,) = [r for r in caplog.records if r.levelno == logging.WARNING]
         assert "ended 5 s before it came; are the clocks right?" in line.getMessage()
+
+
+@pytest.mark.asyncio
+async def test_what_was_being_asked_for_is_asked_for_again_by_the_next_run() -> None:
+    async with world() as w:
+        w.ca.answering.clear()
+        w.manager.want(WEB, Priority.REALTIME)
+        await w.clock.settle()
+    w.ca.answering.set()
+    async with Tasks(w.clock) as tasks:
+        tasks.start("certificates", w.manager.run)
+        await w.clock.advance(2)
+        assert w.ca.asked == [Identity.parse(WEB)] * 2
