@@ -9,9 +9,11 @@ peaks 35 MiB higher and not 114, and holds the event loop for 14 ms and not 113.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import socket
+import ssl
 from typing import TYPE_CHECKING, Any
 
 from grpclib.client import Channel, Handler
@@ -26,8 +28,6 @@ from ztunnel.wire.tls import client_context
 from ztunnel.wire.token import read_token
 
 if TYPE_CHECKING:
-    import ssl
-
     from h2.events import Event as H2Event
 
     from ztunnel.endpoint import Endpoint
@@ -92,6 +92,7 @@ class _Protocol(H2Protocol, asyncio.BufferedProtocol):
         super().connection_made(transport)
         self.processor = _Events(self.handler, self.connection)
         self._buffer = memoryview(bytearray(READ))
+        self._tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where to write what comes; is over when `buffer_updated` returns."""
@@ -101,6 +102,12 @@ class _Protocol(H2Protocol, asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """So much was written."""
         self.data_received(bytes(self._buffer[:nbytes]))
+
+    def eof_received(self) -> None:
+        """Takes what came before the end: asyncio asks once more for one buffer of it, and forgets the rest."""
+        with contextlib.suppress(ssl.SSLError):
+            while self._tls and not self.connection.is_closing() and (rest := self._tls.read(READ)):
+                self.data_received(rest)
 
 
 class Connection(Channel):
