@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 # People and scrapers are few (spec/reliability.md T19): who finds no room waits in the kernel's queue.
 CONNECTIONS = 64
+# For the rest of an answer, after a connection's time is over: a client that is there and does not read would keep its place.
+FAREWELL = 1.0
 # After an accept that failed, most likely for want of descriptors.
 PAUSE = 0.5
 
@@ -115,8 +117,7 @@ class AdminServer:
             )
         finally:
             writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+            await _gone(writer)
 
     def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Connection:
         # Here, not above: some 15 ms and half a megabyte, for those who are asked something.
@@ -129,6 +130,16 @@ class AdminServer:
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._clients[task]
         self._slots.release()
+
+
+async def _gone(writer: asyncio.StreamWriter) -> None:
+    """Waits for the end of a connection that is closed, or makes one."""
+    try:
+        with contextlib.suppress(OSError):
+            async with asyncio.timeout(FAREWELL):
+                await writer.wait_closed()
+    finally:
+        writer.transport.abort()
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ import pytest
 
 from ztunnel.admin import connection as connection_module
 from ztunnel.admin import hangup
+from ztunnel.admin import server as server_module
 from ztunnel.admin.connection import http_date
 from ztunnel.admin.listen import listen
 from ztunnel.admin.messages import Answer, Request, empty, plain
@@ -391,6 +392,40 @@ async def test_who_reads_nothing_is_cut(monkeypatch: pytest.MonkeyPatch) -> None
             site.body.pieces.put_nowait(b"x" * 100_000)
         async with asyncio.timeout(10):
             await site.body.closed.wait()
+
+
+@pytest.mark.asyncio
+async def test_who_reads_nothing_and_stays_leaves_its_place_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection_module, "LIFETIME", 0.3)
+    monkeypatch.setattr(server_module, "FAREWELL", 0.1)
+    monkeypatch.setattr(server_module, "CONNECTIONS", 1)
+    async with running() as site, await site.connect() as client:
+        client.writer.write(GET.replace(b"/", b"/pieces", 1))
+        for _ in range(200):
+            site.body.pieces.put_nowait(b"x" * 100_000)
+        await site.asked.wait()
+        assert (await site.ask(GET))[0] == 200
+
+
+@pytest.mark.asyncio
+async def test_who_reads_nothing_does_not_hold_the_end_of_the_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server_module, "FAREWELL", 0.1)
+    site = Site()
+    serving = asyncio.ensure_future(site.server.run())
+    async with await site.connect() as client:
+        client.writer.write(GET.replace(b"/", b"/pieces", 1))
+        # More than both ends' kernels take.
+        site.body.pieces.put_nowait(b"x" * 50_000_000)
+        async with asyncio.timeout(10):
+            await client.reader.readexactly(1000)
+            await site.server.stop()
+            serving.cancel()
+            await asyncio.wait([serving])
+        assert site.body.closed.is_set()
 
 
 @pytest.mark.asyncio
