@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, TextIO
 from ztunnel.fields import FIELDS, SEVERAL_LINES, SPANS, Bare
 from ztunnel.telemetry.filter import Filter
 from ztunnel.telemetry.limit import Limited, limit
+from ztunnel.telemetry.output import Output
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -32,7 +33,7 @@ def set_up(
     `level` is one level, or a filter as the Rust side takes it: `info,proxy=debug,access=off`; `ValueError` for
     what is none.
     """
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = Output(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if style == "json" else PlainFormatter())
     logger = logging.getLogger("ztunnel")
     wanted = Filter.startup(level)
