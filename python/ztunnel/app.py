@@ -19,7 +19,7 @@ import logging
 import signal
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ztunnel.admin.server import AdminServer
 from ztunnel.clock import Clock, SystemClock
@@ -37,7 +37,7 @@ from ztunnel.telemetry.loop import watch_loop
 from ztunnel.version import build_info
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from ztunnel.admin.connection import Respond
     from ztunnel.dataplane.handle import DataPlane
@@ -188,9 +188,8 @@ class Node:
             bound = self._data_plane.start(admin.addresses)
             if admin.addresses:
                 bound["admin"] = ",".join(admin.addresses)
-            await (
-                self._ca.open()
-            )  # after the start, which takes its time while the authority gets ready
+            # After the start, which takes its time while the authority gets ready.
+            await self._open_authority()
             if self._xds is None:
                 self._open_gate()
             async with Tasks(self._clock) as tasks:
@@ -217,6 +216,19 @@ class Node:
                 admin.close()
             self._ca.close()
             self._data_plane.stop()
+
+    async def _open_authority(self) -> None:
+        """Waits until certificates can be had, or somebody ends the node: a folder's file system may hang."""
+        async with asyncio.TaskGroup() as group:
+            opening = group.create_task(_failure(self._ca.open()))
+            told = group.create_task(self._stop.wait())
+            either: list[asyncio.Task[Any]] = [opening, told]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            for task in either:
+                task.cancel()  # no effect on one that is done
+        failure = None if opening.cancelled() else opening.result()
+        if failure is not None:
+            raise failure
 
     def _ads_client(self, parts: Parts) -> AdsClient | None:
         """Who learns the mesh from the control plane, if there is one."""
@@ -373,6 +385,15 @@ class Node:
         if number == signal.SIGINT and self._stop.is_set():
             self._at_once.set()
         self._stop.set()
+
+
+async def _failure(work: Awaitable[None]) -> Exception | None:
+    """What went wrong, as a value: raised inside a task group it would come out in a group."""
+    try:
+        await work
+    except Exception as error:
+        return error
+    return None
 
 
 class LogFilter:

@@ -273,6 +273,29 @@ async def test_a_node_without_a_certificate_says_so_and_runs(
 
 
 @pytest.mark.asyncio
+async def test_who_waits_for_an_authority_ends_when_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening = asyncio.Event()
+
+    async def never(self: FakeCa) -> None:
+        opening.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(FakeCa, "open", never)
+    caplog.set_level(logging.INFO, logger="ztunnel")
+    one = Running(tmp_path)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        task = group.create_task(one.node.run())
+        await opening.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert task.result() == EXIT_OK
+    assert one.ca.closed
+    assert one.data_plane.stopped.is_set()
+    one.data_plane.close()
+
+
+@pytest.mark.asyncio
 async def test_an_authority_that_cannot_work_ends_the_start(tmp_path: Path) -> None:
     one = Running(tmp_path)
     one.ca.trouble_at_start = CaFolderError("the CA's key is damaged")
