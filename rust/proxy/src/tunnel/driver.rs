@@ -439,6 +439,9 @@ impl Deadlines {
     /// We do not read, so an answer to a ping cannot be seen; but no application may stop a worker for ever.
     fn wait_out(&mut self, state: &mut State, now: Instant) {
         self.awaiting_pong = false;
+        // One that came with the bytes which made us pause. Left there it is news each time that we look (`moved`), and
+        // the driver would look for ever, with no turn for those who could end the pause.
+        state.pong = false;
         let since = *self.paused.get_or_insert(now);
         if now >= since + self.timeouts.ping_timeout {
             state.shed();

@@ -809,3 +809,41 @@ fn a_worker_that_holds_all_it_may_reads_no_further_until_applications_have() {
         assert!(open(&pool, peer.address, &own).await.is_ok());
     });
 }
+
+#[test]
+fn an_answer_to_a_ping_that_came_with_the_last_bytes_does_not_keep_a_paused_tunnels_worker_busy() {
+    play(async {
+        super::held::set_limit(100_000);
+        let world = World::new();
+        let streams: Rc<std::cell::RefCell<Vec<TunnelStream>>> = Rc::default();
+        let kept = streams.clone();
+        let peer = world
+            .peer_that(patient(), 200, move |stream, _| {
+                stream.respond(&ResponseHead::status(200), false);
+                kept.borrow_mut().push(stream);
+            })
+            .await;
+        let (pool, own) = (world.pool(100, SOON), world.authority.certificate(CLIENT));
+        let opened = open(&pool, peer.address, &own).await.unwrap();
+        let tunnel = streams.borrow()[0].tunnel().clone();
+        while !tunnel.state.borrow().wire.paused {
+            let mut source = &[1_u8; 64 * 1024][..];
+            let _ = opened.send_from(|slices: &mut [std::io::IoSliceMut<'_>]| {
+                std::io::Read::read_vectored(&mut source, slices)
+            });
+            tokio::task::yield_now().await;
+        }
+        {
+            let mut state = tunnel.state.borrow_mut();
+            state.pong = true;
+            state.wire.wake_driver();
+        }
+        while tunnel.state.borrow().pong {
+            tokio::task::yield_now().await;
+        }
+        assert!(tunnel.state.borrow().wire.paused);
+        // A driver that looks at the answer again and again gives nobody a turn, until it is late enough for this.
+        assert!(!streams.borrow()[0].is_cut(), "nobody was late");
+        super::held::set_limit(super::held::BUDGET);
+    });
+}
