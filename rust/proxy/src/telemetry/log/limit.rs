@@ -14,6 +14,8 @@ struct Window {
     began: Instant,
     passed: u32,
     suppressed: u64,
+    /// The first that no report has told of. Not `began`, which a flood moves before anybody finds its second over.
+    held_since: Option<Instant>,
 }
 
 /// What becomes of one more message.
@@ -32,6 +34,7 @@ impl Limiter {
             began: now,
             passed: 0,
             suppressed: 0,
+            held_since: None,
         });
         if now.saturating_duration_since(window.began) >= PERIOD {
             window.began = now;
@@ -42,26 +45,32 @@ impl Limiter {
             return Admission::Passes;
         }
         window.suppressed += 1;
-        if window.suppressed == 1 {
+        if window.held_since.is_none() {
+            window.held_since = Some(now);
             Admission::FirstHeld
         } else {
             Admission::Held
         }
     }
 
-    /// Classes whose second is over and which held something back; each is told once.
+    /// Classes that have held something back for a second; each message is told once.
     pub(super) fn report(&mut self, now: Instant) -> Vec<(&'static str, u64)> {
+        let is_due = |since: Instant| now.saturating_duration_since(since) >= PERIOD;
         self.classes
             .iter_mut()
-            .filter(|(_, window)| now.saturating_duration_since(window.began) >= PERIOD)
-            .map(|(class, window)| (*class, std::mem::take(&mut window.suppressed)))
-            .filter(|(_, suppressed)| *suppressed > 0)
+            .filter(|(_, window)| window.held_since.is_some_and(is_due))
+            .map(|(class, window)| {
+                window.held_since = None;
+                (*class, std::mem::take(&mut window.suppressed))
+            })
             .collect()
     }
 
     /// Whether anything waits to be reported.
     pub(super) fn is_holding(&self) -> bool {
-        self.classes.values().any(|window| window.suppressed > 0)
+        self.classes
+            .values()
+            .any(|window| window.held_since.is_some())
     }
 }
 

@@ -45,6 +45,25 @@ fn a_class_that_floods_on_is_reported_again() {
 }
 
 #[test]
+fn a_flood_without_a_pause_is_reported_while_it_lasts() {
+    let mut limiter = Limiter::default();
+    let start = Instant::now();
+    let (mut passed, mut told) = (0, 0);
+    for step in 0..3_000 {
+        // The writer looks at the very moment when the flood goes on, which is when there is a line to write.
+        let now = start + PERIOD / 1_000 * step;
+        passed += u64::from(limiter.admit("refused", MOST, now) == Admission::Passes);
+        let reported = limiter.report(now);
+        told += reported.iter().map(|(_, count)| count).sum::<u64>();
+    }
+    let held_back = 3_000 - passed;
+    assert!(
+        held_back - told <= 1_000,
+        "only the last second's are not told: {told} of {held_back}"
+    );
+}
+
+#[test]
 fn a_class_may_have_a_larger_allowance() {
     let mut limiter = Limiter::default();
     let start = Instant::now();
