@@ -358,9 +358,9 @@ impl Wire {
         self.outgoing.len() >= outgoing::HIGH
     }
 
-    /// Whether another stream than this waits for answers.
-    pub(super) fn is_contested_for(&self, stream: StreamId) -> bool {
-        self.sharing.is_contested_for(stream, self.now())
+    /// Whether no more waits than may in front of this stream's next bytes.
+    pub(super) fn has_room_for(&self, stream: StreamId, slot: &Slot, now: u64) -> bool {
+        self.outgoing.len() < slot.allowance(self.sharing.is_contested_for(stream, now))
     }
 
     /// What one read of the socket may take.
@@ -380,14 +380,23 @@ impl Wire {
 }
 
 impl State {
-    /// Lets the next stream send that waited for room. It passes the turn on when it has had it ([`Tunnel`]'s streams
-    /// do that after every attempt), so none is woken only to find that others were faster.
+    /// Lets the next stream send that waited for room, and that has it now. It passes the turn on when it has had it
+    /// ([`Tunnel`]'s streams do that after every attempt), so none is woken only to find that others were faster. One for
+    /// which too much waits still stays in its place: woken, it would pass its turn on to the next of its kind, and that
+    /// one back, for as long as the socket takes nothing. The driver comes here again when the socket has taken some.
     pub(super) fn grant_room(&mut self) {
-        while !self.wire.is_full() {
-            let Some(stream) = self.wire.room.pop_front() else {
+        while !self.wire.room.is_empty() && !self.wire.is_full() {
+            let now = self.wire.now();
+            let may = |stream: &StreamId| match self.slots.get(stream) {
+                Some(slot) if slot.wants_room() => self.wire.has_room_for(*stream, slot, now),
+                Some(_) | None => true,
+            };
+            let Some(place) = self.wire.room.iter().position(may) else {
                 break;
             };
-            if let Some(slot) = self.slots.get_mut(&stream) {
+            if let Some(stream) = self.wire.room.remove(place)
+                && let Some(slot) = self.slots.get_mut(&stream)
+            {
                 slot.queued = false;
                 if slot.wants_room() {
                     slot.wake_writer();

@@ -97,6 +97,11 @@ impl TunnelStream {
         &self.tunnel
     }
 
+    #[cfg(test)]
+    pub(super) fn id(&self) -> StreamId {
+        self.id
+    }
+
     /// The peer's answer to our CONNECT, once.
     ///
     /// # Errors
@@ -220,7 +225,7 @@ impl TunnelStream {
             }
             let room = if wire.engine.sendable(self.id) == 0 {
                 Room::WindowClosed
-            } else if wire.outgoing.len() < slot.allowance(wire.is_contested_for(self.id)) {
+            } else if wire.has_room_for(self.id, slot, wire.now()) {
                 return Ok(Room::Open);
             } else {
                 if !slot.queued {
@@ -379,7 +384,7 @@ impl Slot {
     }
 
     /// What may wait in front of this stream's next bytes. Somebody's question need not wait for its turn.
-    fn allowance(&self, contested: bool) -> usize {
+    pub(super) fn allowance(&self, contested: bool) -> usize {
         if self.habit.is_small() || self.sent == 0 {
             outgoing::SMALL_HIGH
         } else if contested {

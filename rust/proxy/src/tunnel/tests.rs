@@ -847,3 +847,79 @@ fn an_answer_to_a_ping_that_came_with_the_last_bytes_does_not_keep_a_paused_tunn
         super::held::set_limit(super::held::BUDGET);
     });
 }
+
+#[test]
+fn streams_that_wait_for_a_contested_tunnel_do_not_wake_each_other_meanwhile() {
+    play(async {
+        super::held::set_limit(1);
+        let world = World::new();
+        let streams: Rc<std::cell::RefCell<Vec<TunnelStream>>> = Rc::default();
+        let kept = streams.clone();
+        let peer = world
+            .peer_that(patient(), 200, move |stream, _| {
+                stream.respond(&ResponseHead::status(200), false);
+                kept.borrow_mut().push(stream);
+            })
+            .await;
+        let (pool, own) = (
+            world.pool(100, SOON),
+            Rc::new(world.authority.certificate(CLIENT)),
+        );
+        let opened = open_many(&pool, peer.address, &own, 40).await;
+        let mut opened: Vec<_> = opened.into_iter().map(Result::unwrap).collect();
+        let tunnel = opened[0].tunnel().clone();
+        let bulk = [opened.pop().unwrap(), opened.pop().unwrap()];
+        for stream in &bulk {
+            say(stream, &[1; 8 * 1024]);
+        }
+        // The peer soon reads no more, then its socket takes no more, and then ours: what is left waits here.
+        let waiting = || tunnel.state.borrow().wire.outgoing.len();
+        for stream in &opened {
+            while waiting() < 64 * 1024 && say(stream, &[1; 16 * 1024]) > 0 {
+                for _ in 0..100 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        let left = waiting();
+        assert!((64 * 1024..128 * 1024).contains(&left), "{left}");
+        {
+            let mut habit = super::sharing::Habit::default();
+            (0..4).for_each(|_| habit.saw(100));
+            let state = &mut *tunnel.state.borrow_mut();
+            // From now on, for as long as anybody looks.
+            state.wire.sharing.saw(opened[0].id(), habit, u64::MAX);
+        }
+        let looks = Rc::new(Cell::new(0));
+        let waited_for = [bulk[0].id(), bulk[1].id()];
+        let tasks = bulk.map(|stream| {
+            let looks = looks.clone();
+            spawn_local(std::future::poll_fn(move |context| {
+                looks.set(looks.get() + 1);
+                match stream.poll_room(context) {
+                    Ok(super::stream::Room::Open) => std::task::Poll::Ready(()),
+                    _ => std::task::Poll::Pending,
+                }
+            }))
+        });
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(waiting(), left, "nothing has left meanwhile");
+        assert!(looks.get() <= 4, "{} looks for nothing", looks.get());
+        // Once the peer reads again both have their turn.
+        super::held::set_limit(super::held::BUDGET);
+        let wanted = |stream: &TunnelStream| waited_for.contains(&stream.id());
+        streams.borrow_mut().retain(wanted);
+        for task in tasks {
+            task.await.unwrap();
+        }
+    });
+}
+
+/// Gives how much of it was taken.
+fn say(stream: &TunnelStream, mut bytes: &[u8]) -> usize {
+    let source =
+        |slices: &mut [std::io::IoSliceMut<'_>]| std::io::Read::read_vectored(&mut bytes, slices);
+    stream.send_from(source).unwrap_or(0)
+}
