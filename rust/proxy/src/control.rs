@@ -54,7 +54,7 @@ pub enum Event {
 /// Wishes and reports on their way up.
 ///
 /// Bounded: a slow control side may miss wishes, it must never hold memory. A wish that was missed is made again by
-/// the next connection that needs it.
+/// the next connection that needs it. A worker fails once, and there are few of them: that is never missed.
 pub(crate) struct Events {
     queue: Mutex<VecDeque<Event>>,
     lost: AtomicU64,
@@ -78,7 +78,8 @@ impl Events {
         if queue.contains(&event) {
             return;
         }
-        if queue.len() == CAPACITY {
+        let repeats = !matches!(event, Event::WorkerFailed { .. });
+        if repeats && queue.len() >= CAPACITY {
             self.lost.fetch_add(1, Ordering::Relaxed);
         } else {
             queue.push_back(event);
@@ -109,3 +110,6 @@ impl Events {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;
