@@ -371,6 +371,12 @@ impl Connection {
         self.failed.is_some() || self.leaving != Leaving::No || self.peer_leaving.is_some()
     }
 
+    /// Whether the peer may not have read yet that we take no new streams, so that requests are on their way: after
+    /// [`Self::shut_down`] of a server, until the peer has answered it.
+    pub fn awaits_farewell(&self) -> bool {
+        self.failed.is_none() && self.leaving == Leaving::Announced
+    }
+
     /// Which end we are.
     pub fn role(&self) -> Role {
         self.config.role

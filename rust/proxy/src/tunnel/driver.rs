@@ -24,6 +24,9 @@ use crate::turns::Turn;
 const READS_PER_TURN: usize = 4;
 /// How long the last bytes (GOAWAY, an alert) may take to leave, and the peer to answer our FIN.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long a peer may take to answer that it has read our farewell: a round trip, with room. A drain waits for it, and
+/// must not wait for those who are dead.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// What is read and thrown away while the peer reads our last words.
 const LINGER_BYTES: usize = 256 * 1024;
 
@@ -48,6 +51,8 @@ struct Deadlines {
     paused: Option<Instant>,
     /// Since when the peer owes the rest of what it began to say.
     incomplete: Option<Instant>,
+    /// Since when it owes the answer to our farewell.
+    farewell: Option<Instant>,
     /// The phase for which the alarm was set.
     phase: Discriminant<Phase>,
     random: Random,
@@ -150,6 +155,7 @@ impl Tunnel {
         let leaving = state.closing || state.wire.engine.is_going_away();
         if leaving
             && state.is_quiet()
+            && !state.awaits_farewell()
             && !state.wire.tls.is_handshaking()
             && state.wire.outgoing.is_empty()
         {
@@ -358,6 +364,7 @@ impl Deadlines {
             awaiting_pong: false,
             paused: None,
             incomplete: None,
+            farewell: None,
             phase: discriminant(&Phase::Handshake),
             random: Random::new(),
         }
@@ -368,18 +375,21 @@ impl Deadlines {
         state.pong
             || discriminant(&state.phase) != self.phase
             || state.wire.engine.awaits_rest() != self.incomplete.is_some()
+            || state.awaits_farewell() && self.farewell.is_none()
     }
 
     fn next(&self, tunnel: &Tunnel) -> Instant {
-        let limit = match tunnel.state.borrow().phase {
+        let state = tunnel.state.borrow();
+        let limit = match state.phase {
             Phase::Handshake => self.start + self.timeouts.handshake,
             Phase::Preface => self.start + self.timeouts.handshake.max(self.timeouts.preface),
             Phase::Open | Phase::Ended(_) => self.ping,
         };
-        match self.incomplete {
-            Some(since) => limit.min(since + self.timeouts.headers),
-            None => limit,
-        }
+        let incomplete = self.incomplete.map(|since| since + self.timeouts.headers);
+        let farewell = self.farewell.filter(|_| state.awaits_farewell());
+        let farewell = farewell.map(|since| since + FAREWELL);
+        let owed = incomplete.into_iter().chain(farewell).min();
+        owed.map_or(limit, |owed| limit.min(owed))
     }
 
     fn check(&mut self, state: &mut State) -> Option<TunnelEnd> {
@@ -388,6 +398,10 @@ impl Deadlines {
             self.phase = discriminant(&state.phase);
             // From here on, not from the accept: a slow handshake is no reason to ping at once.
             self.ping = now + self.timeouts.ping_interval;
+        }
+        if state.awaits_farewell() {
+            let since = *self.farewell.get_or_insert(now);
+            state.dismissed = now >= since + FAREWELL;
         }
         let since = self.incomplete.take();
         if state.wire.engine.awaits_rest() {

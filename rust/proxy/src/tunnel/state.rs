@@ -118,6 +118,8 @@ pub(super) struct State {
     watchers: Vec<Waker>,
     /// Asked to end once nothing runs.
     pub(super) closing: bool,
+    /// The peer had time enough to answer our farewell.
+    pub(super) dismissed: bool,
     /// TLS has stood.
     pub(super) established: bool,
     /// Asked to end at once.
@@ -170,6 +172,7 @@ impl Tunnel {
                 requests: VecDeque::new(),
                 watchers: Vec::new(),
                 closing: false,
+                dismissed: false,
                 established: false,
                 aborting: false,
                 revoked: false,
@@ -446,6 +449,14 @@ impl State {
         }
         self.wake_watchers();
         end
+    }
+
+    /// Whether requests may be on their way from a peer that has not read yet that we leave (RFC 9113 §6.8,
+    /// spec/dataplane.md §4): for a round trip, or as long as is waited for its answer.
+    pub(super) fn awaits_farewell(&self) -> bool {
+        matches!(self.phase, Phase::Preface | Phase::Open)
+            && self.wire.engine.awaits_farewell()
+            && !self.dismissed
     }
 
     pub(super) fn is_quiet(&self) -> bool {

@@ -923,3 +923,41 @@ fn say(stream: &TunnelStream, mut bytes: &[u8]) -> usize {
         |slices: &mut [std::io::IoSliceMut<'_>]| std::io::Read::read_vectored(&mut bytes, slices);
     stream.send_from(source).unwrap_or(0)
 }
+
+#[test]
+fn a_request_on_its_way_to_a_server_that_leaves_is_served() {
+    play(async {
+        let world = World::new();
+        let peer = world.peer(patient(), 200).await;
+        let (pool, own) = (world.pool(100, SOON), world.authority.certificate(CLIENT));
+        drop(open(&pool, peer.address, &own).await.unwrap());
+        while peer.running.get() > 0 {
+            tokio::task::yield_now().await;
+        }
+        // Before the client can have heard of it.
+        peer.tunnels.close_when_idle();
+        let stream = open(&pool, peer.address, &own).await.unwrap();
+        assert_eq!((peer.accepted.get(), peer.running.get()), (1, 1));
+        drop(stream);
+        peer.tunnels.emptied().await;
+    });
+}
+
+#[test]
+fn a_server_that_leaves_does_not_wait_long_for_a_peer_that_says_nothing() {
+    play(async {
+        let world = World::new();
+        let mut peer = world.peer(patient(), 200).await;
+        let own = world.authority.certificate(CLIENT);
+        // The preface and our SETTINGS, then nothing.
+        let (mut socket, mut session) = handshake(peer.address, &own).await;
+        let engine = hbone::Connection::new(hbone::Config::client());
+        let mut bytes = Vec::new();
+        session.encrypt(engine.output(), &mut bytes).unwrap();
+        socket.write_all(&bytes).await.unwrap();
+        peer.tunnels.close_when_idle();
+        // Else it would be the ping's deadline, of a minute, that ends it.
+        let (end, established) = peer.ends.recv().await.unwrap();
+        assert!(established && end == "closed", "{end}");
+    });
+}
