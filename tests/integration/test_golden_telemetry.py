@@ -229,9 +229,9 @@ def test_the_lines_of_a_start_are_upstreams(told: Told) -> None:
             line["transparent"] = True
     told_so = [json.dumps(operational(line)) for line in ours]
     for message, more in (
-        ("set file descriptor limits", {}),
         ("listener established", {"component": "inbound"}),
         ("Task 'proxy' complete", {}),
+        ("no dns proxy created", {}),
         ("listener established", {"component": "stats"}),
         ("listener established", {"component": "readiness"}),
         ("Task 'state manager' complete", {}),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ztunnel.admin.listen import bound, listen
-from ztunnel.fields import fields
+from ztunnel.fields import Bare, fields
 
 if TYPE_CHECKING:
     import socket
@@ -62,6 +62,7 @@ class AdminServer:
             # The loop lets go of a listener first: it would go on watching its number, whoever had that next.
             await asyncio.wait(self._accepting)
         self.close()
+        self._tell_drained()
         for task, client in self._clients.items():
             if client.connection is None or client.connection.idle:
                 task.cancel()
@@ -77,6 +78,12 @@ class AdminServer:
         """Gives the addresses back; for one that does not run, or no longer."""
         for one in self._sockets:
             one.close()
+
+    def _tell_drained(self) -> None:
+        # Where upstream says it, in its words; that it listens is told with the other listeners.
+        for address in self.addresses:
+            about = fields(address=Bare(address), component="admin")
+            logging.getLogger("ztunnel.hyper_util").info("listener drained", extra=about)
 
     async def _accept(self, listener: socket.socket, group: asyncio.TaskGroup) -> None:
         loop = asyncio.get_running_loop()

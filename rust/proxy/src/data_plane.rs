@@ -26,6 +26,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::readiness::{Heartbeats, Readiness};
 use crate::tls::{self, CredentialStore, CrlError, RevocationList, WorkloadCertificate};
 
+pub(crate) mod component;
 mod learning;
 mod opened;
 mod shown;
@@ -77,6 +78,8 @@ impl DataPlane {
         let losses = Arc::new(Losses::default());
         let log = open_log(&settings, losses.clone())?;
         match sys::raise_nofile_limit() {
+            // The control side may have done it and said so.
+            Ok(sys::DescriptorLimit { before, after }) if before == after => {}
             Ok(sys::DescriptorLimit { before, after }) => {
                 let text = format!("set file descriptor limits from {before} to {after}");
                 log.info(TARGET, &text, &[]);
@@ -142,7 +145,7 @@ impl DataPlane {
     ) -> Result<BTreeMap<String, SocketAddr>, StartError> {
         let mut threads = lock(&self.threads);
         if threads.ended.is_none() {
-            let mut opened = Opened::open(&self.shared.settings)?;
+            let mut opened = Opened::open(&self.shared)?;
             threads.bound = opened.bound.clone();
             // Set once: only the first start comes here.
             let _ = self
@@ -151,15 +154,16 @@ impl DataPlane {
                 .set(opened.own_addresses(operators, self.shared.settings.operator_tunnels));
             let listening = std::mem::take(&mut opened.listening);
             threads.start(&self.shared, opened, &self.inquiries)?;
-            self.tell_started(&listening);
+            self.tell_started(&listening, operators);
         }
         Ok(threads.bound.clone())
     }
 
     /// Upstream's lines of a start, for operators who know them (spec/control.md §13).
-    fn tell_started(&self, listening: &[Established]) {
+    fn tell_started(&self, listening: &[Established], admin: &[SocketAddr]) {
         let log = &self.shared.log;
         log.info("app", "proxy mode enabled", &[]);
+        let admin = admin.iter().map(|address| Established::admin(*address));
         let (traffic, operators): (Vec<_>, _) = listening
             .iter()
             .partition(|each| each.transparent.is_some());
@@ -167,6 +171,8 @@ impl DataPlane {
             each.tell(log);
         }
         self.shared.readiness.complete_and_tell(PROXY, log);
+        log.info("app", "no dns proxy created", &[]);
+        admin.for_each(|each| each.tell(log));
         for each in operators {
             each.tell(log);
         }
@@ -244,12 +250,10 @@ impl DataPlane {
             stats.stop.send_replace(true);
         }
         if !threads.await_workers(deadline) {
-            let text = "drain duration expired with pending connections, forcefully shutting down";
-            self.shared.log.warn("drain", text, &[]);
+            threads.tell_overdue();
             self.advance(Phase::Forced);
             threads.await_workers(AFTER_FORCE);
         }
-        self.shared.log.info("drain", "shutdown complete", &[]);
         self.shared.cut.load(Ordering::Relaxed) == 0
     }
 

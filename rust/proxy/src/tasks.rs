@@ -72,23 +72,36 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
+    spawn_holding((), future)
+}
+
+/// The same with something that is let go when the task is gone.
+pub(crate) fn spawn_holding<H, F>(held: H, future: F) -> JoinHandle<F::Output>
+where
+    H: 'static,
+    F: Future + 'static,
+    F::Output: 'static,
+{
     // Counted from here and not from the first poll: a task that waits for its first turn is alive too.
     tokio::task::spawn_local(Task {
         future,
         _alive: Counted::begin(),
+        _held: held,
     })
 }
 
 pin_project_lite::pin_project! {
     // Not an `async` block around the future: that would keep room for it twice.
-    struct Task<F> {
+    struct Task<F, H> {
         #[pin]
         future: F,
         _alive: Counted,
+        // Behind the future, which goes first.
+        _held: H,
     }
 }
 
-impl<F: Future> Future for Task<F> {
+impl<F: Future, H> Future for Task<F, H> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {

@@ -21,6 +21,7 @@ use crate::capture::WayIn;
 use crate::capture::listener::accept;
 use crate::connections::{ConnectionTable, Cut, Guarded, Inquiry};
 use crate::control::{Event, Phase};
+use crate::data_plane::component::{Component, Share};
 use crate::dns::Resolver;
 use crate::doors::Doors;
 use crate::error::{Error, Side, Stage};
@@ -28,7 +29,7 @@ use crate::pairs::{Pairs, labels_of};
 use crate::random::Random;
 use crate::relay::spent::SpentSockets;
 use crate::shared::Shared;
-use crate::tasks::spawn_local;
+use crate::tasks::{spawn_holding, spawn_local};
 use crate::telemetry::Recorder;
 use crate::telemetry::log::Level;
 use crate::tls::WorkloadCertificate;
@@ -64,6 +65,7 @@ pub(crate) struct Listening {
     pub(crate) socket: TcpListener,
     pub(crate) name: String,
     pub(crate) purpose: Purpose,
+    pub(crate) component: Arc<Component>,
 }
 
 /// What the tasks of one thread share.
@@ -161,12 +163,14 @@ impl Worker {
         let mut accepting = Vec::new();
         for listening in listeners {
             let listener = Rc::new(tokio::net::TcpListener::from_std(listening.socket)?);
-            accepting.push((listener, listening.name, listening.purpose));
+            let component = Rc::new(Share::new(listening.component));
+            accepting.push((listener, listening.name, listening.purpose, component));
         }
         if reached(&mut phase, Phase::Running).await < Phase::Draining {
-            let begin = |(listener, name, purpose): (Rc<_>, String, Purpose)| {
+            let begin = |(listener, name, purpose, component): (Rc<_>, String, Purpose, Rc<_>)| {
                 let listen = move |worker: Rc<Self>| {
-                    worker.listen(Rc::clone(&listener), name.clone(), purpose.clone())
+                    let (listener, component) = (Rc::clone(&listener), Rc::clone(&component));
+                    worker.listen(listener, name.clone(), purpose.clone(), component)
                 };
                 self.begin("listener", listen)
             };
@@ -221,29 +225,28 @@ impl Worker {
         listener: Rc<tokio::net::TcpListener>,
         name: String,
         purpose: Purpose,
+        component: Rc<Share>,
     ) {
         match purpose {
             Purpose::Inbound { transparent } => {
                 accept(&listener, &name, &self.shared, |socket, peer| {
-                    spawn_local(inbound::serve(self.clone(), socket, peer, transparent));
+                    let serving = inbound::serve(self.clone(), socket, peer, transparent);
+                    spawn_holding(component.clone(), serving);
                 })
                 .await;
             }
             Purpose::InboundPlaintext { transparent } => {
                 accept(&listener, &name, &self.shared, |socket, client| {
-                    spawn_local(passthrough::serve(
-                        self.clone(),
-                        socket,
-                        client,
-                        transparent,
-                    ));
+                    let serving = passthrough::serve(self.clone(), socket, client, transparent);
+                    spawn_holding(component.clone(), serving);
                 })
                 .await;
             }
             Purpose::Outbound(way) => {
                 let way = Rc::new(way);
                 accept(&listener, &name, &self.shared, |socket, peer| {
-                    spawn_local(outbound::serve(self.clone(), socket, peer, way.clone()));
+                    let serving = outbound::serve(self.clone(), socket, peer, way.clone());
+                    spawn_holding(component.clone(), serving);
                 })
                 .await;
             }

@@ -4,13 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Weak};
 
 use mesh::route::Target;
 
 use super::StartError;
+use super::component::Component;
 use crate::capture::WayIn;
-use crate::settings::{Settings, SettingsError};
-use crate::shared::OwnAddresses;
+use crate::settings::SettingsError;
+use crate::shared::{OwnAddresses, Shared};
 use crate::sys::{self, AcceptedOptions, ListenOptions, ReusePort};
 use crate::telemetry::Value;
 use crate::telemetry::log::Logger;
@@ -18,6 +20,7 @@ use crate::telemetry::stats;
 use crate::worker::{Listening, Purpose};
 
 /// Names of the listeners that carry no traffic.
+const ADMIN: &str = "admin";
 const METRICS: &str = "metrics";
 const READINESS: &str = "readiness";
 
@@ -28,6 +31,8 @@ pub(super) struct Opened {
     pub(super) stats: stats::Listeners,
     /// In the order in which they were opened.
     pub(super) listening: Vec<Established>,
+    /// Held by whoever serves them.
+    pub(super) components: Vec<Weak<Component>>,
 }
 
 /// A listener as its log line tells of it.
@@ -39,6 +44,15 @@ pub(super) struct Established {
 }
 
 impl Established {
+    /// The control side's own port.
+    pub(super) fn admin(address: SocketAddr) -> Self {
+        Self {
+            name: ADMIN.into(),
+            address,
+            transparent: None,
+        }
+    }
+
     pub(super) fn tell(&self, log: &Logger) {
         // Module and component as upstream calls them.
         let (target, component) = match self.name.as_str() {
@@ -46,6 +60,7 @@ impl Established {
             "inboundPlaintext" => ("proxy::inbound_passthrough", "inbound plaintext"),
             "outbound" => ("proxy::outbound", "outbound"),
             "socks5" => ("proxy::socks5", "socks5"),
+            ADMIN => ("hyper_util", ADMIN),
             METRICS => ("hyper_util", "stats"),
             READINESS => ("hyper_util", "readiness"),
             forward => ("proxy::forward", forward),
@@ -63,12 +78,14 @@ impl Established {
 }
 
 impl Opened {
-    pub(super) fn open(settings: &Settings) -> Result<Self, StartError> {
+    pub(super) fn open(shared: &Shared) -> Result<Self, StartError> {
+        let settings = &shared.settings;
         let mut opened = Self {
             listeners: (0..settings.workers).map(|_| Vec::new()).collect(),
             bound: BTreeMap::new(),
             stats: stats::Listeners::default(),
             listening: Vec::new(),
+            components: Vec::new(),
         };
         let listeners = &settings.listeners;
         let source = settings.original_source;
@@ -84,19 +101,26 @@ impl Opened {
         };
         if let Some(address) = listeners.inbound {
             let purpose = |transparent| Purpose::Inbound { transparent };
-            opened.group("inbound", address, source, &tunnels, purpose)?;
+            opened.group(shared, "inbound", address, source, &tunnels, purpose)?;
         }
         if let Some(address) = listeners.inbound_plaintext {
             let purpose = |transparent| Purpose::InboundPlaintext { transparent };
-            opened.group("inboundPlaintext", address, source, &applications, purpose)?;
+            opened.group(
+                shared,
+                "inboundPlaintext",
+                address,
+                source,
+                &applications,
+                purpose,
+            )?;
         }
         if let Some(address) = listeners.outbound {
             let purpose = |transparent| Purpose::Outbound(WayIn::Captured { transparent });
-            opened.group("outbound", address, source, &applications, purpose)?;
+            opened.group(shared, "outbound", address, source, &applications, purpose)?;
         }
         if let Some(address) = listeners.socks5 {
             let way = |_| Purpose::Outbound(WayIn::Socks);
-            opened.group("socks5", address, Some(false), &applications, way)?;
+            opened.group(shared, "socks5", address, Some(false), &applications, way)?;
         }
         for (index, forward) in listeners.forwards.iter().enumerate() {
             let target = Target::parse(&forward.target).ok_or_else(|| {
@@ -107,7 +131,14 @@ impl Opened {
             })?;
             let way = |_| Purpose::Outbound(WayIn::Forward(target.clone()));
             let name = format!("forwards[{index}]");
-            opened.group(&name, forward.listen, Some(false), &applications, way)?;
+            opened.group(
+                shared,
+                &name,
+                forward.listen,
+                Some(false),
+                &applications,
+                way,
+            )?;
         }
         opened.stats.metrics = opened.single(METRICS, listeners.metrics)?;
         opened.stats.readiness = opened.single(READINESS, listeners.readiness)?;
@@ -136,6 +167,7 @@ impl Opened {
     /// One listener per worker on the same port.
     fn group(
         &mut self,
+        shared: &Shared,
         name: &str,
         address: SocketAddr,
         transparent: Option<bool>,
@@ -149,6 +181,8 @@ impl Opened {
             ..ListenOptions::default()
         };
         let group = sys::listen_group(address, self.listeners.len(), &options)?;
+        let component = Component::of_listener(name, shared);
+        self.components.push(Arc::downgrade(&component));
         for (worker, listener) in group.into_iter().enumerate() {
             let bound = listener.socket.local_addr()?;
             if worker == 0 {
@@ -163,6 +197,7 @@ impl Opened {
                 purpose: purpose(listener.transparent),
                 socket: listener.socket,
                 name: name.into(),
+                component: component.clone(),
             });
         }
         Ok(())

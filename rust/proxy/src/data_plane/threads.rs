@@ -5,15 +5,16 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::TARGET;
+use super::component::Component;
 use super::opened::Opened;
 use crate::connections::{Inquiries, Inquiry};
 use crate::control::Event;
@@ -29,6 +30,7 @@ pub(super) struct Threads {
     pub(super) running: usize,
     pub(super) ended: Option<mpsc::Receiver<usize>>,
     pub(super) stats: Option<Stats>,
+    pub(super) components: Vec<Weak<Component>>,
 }
 
 impl Threads {
@@ -39,6 +41,7 @@ impl Threads {
         inquiries: &Inquiries,
     ) -> std::io::Result<()> {
         let (sender, ended) = mpsc::channel();
+        self.components = opened.components;
         for (id, listeners) in opened.listeners.into_iter().enumerate() {
             let (shared, sender) = (shared.clone(), sender.clone());
             let inquiries = inquiries.of_worker();
@@ -56,6 +59,13 @@ impl Threads {
         // Only now: a start that failed half way is not a start.
         self.ended = Some(ended);
         Ok(())
+    }
+
+    /// Says of what a deadline has found something left.
+    pub(super) fn tell_overdue(&self) {
+        for component in self.components.iter().filter_map(Weak::upgrade) {
+            component.tell_overdue();
+        }
     }
 
     /// Waits for every worker to end; says whether all did.

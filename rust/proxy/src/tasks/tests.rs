@@ -124,6 +124,7 @@ fn a_counted_task_is_no_larger() {
     let counted = Task {
         future,
         _alive: Counted::begin(),
+        _held: (),
     };
     assert_eq!(size_of_val(&counted), plain);
 }
