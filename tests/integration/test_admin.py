@@ -258,7 +258,9 @@ def test_many_dumps_at_once_do_not_hold_up_readiness(tmp_path: Path) -> None:
         with Node(mesh, "web", admin=True) as node, ThreadPoolExecutor(8) as crowd:
             admin = node.bound["admin"]
             asked = [crowd.submit(ask, admin, "GET", "/config_dump") for _ in range(16)]
-            assert http_get(node.bound["readiness"], "/healthz/ready") == "ready\n"
+            probes = sorted(probed(node) for _ in range(50))
+            # The probe's own deadline; a machine's bad moment may be longer, the half of them is ours.
+            assert probes[25] < 1.0
             answers = [each.result() for each in asked]
             assert {answer.status for answer in answers} <= {200, 503}
             whole = [json.loads(a.body) for a in answers if a.status == 200]
@@ -266,6 +268,13 @@ def test_many_dumps_at_once_do_not_hold_up_readiness(tmp_path: Path) -> None:
             assert all(len(each["workloads"]) == 2001 for each in whole)
             again = "there is room again"
             eventually(lambda: ask(admin, "GET", "/config_dump").status == 200, again)
+
+
+def probed(node: Node) -> float:
+    """How long the kubelet would have waited for a yes."""
+    began = time.monotonic()
+    assert http_get(node.bound["readiness"], "/healthz/ready") == "ready\n"
+    return time.monotonic() - began
 
 
 def test_a_stopped_control_side_is_seen_from_outside_when_it_goes_on(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ notice, readiness tells, the end comes within its deadline, and nothing is appli
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import select
 import socket
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 import pytest
 from grpclib import Status
 
-from tests.support import dedicated
+from tests.support import dedicated, istioctl
 from tests.support.control_plane import START_DEADLINE, Proxy, Town
 from tests.support.nodes import DEADLINE, eventually
 from tests.support.traffic import Traffic
@@ -182,14 +183,30 @@ def test_a_control_plane_that_is_never_there_keeps_the_proxy_from_serving_and_re
         running.push(waiting.__exit__)
         waiting.begin()
         eventually(waiting.is_listening, "readiness answers", START_DEADLINE)
-        status, text = waiting.readiness()
-        assert status == 500
-        assert "state manager" in text
+        # The listeners are there, and told of a moment later.
+        because = (500, "not ready, pending: state manager\n")
+        eventually(lambda: waiting.readiness() == because, "nothing else is awaited")
         _no_traffic(waiting)
         # It is there at last, hours late.
         control_plane.start()
         waiting.wait_until_ready()
         eventually(lambda: is_ready(waiting), "it is ready")
+
+
+def test_a5_15_a_proxy_that_knows_nothing_dumps_lists_that_are_empty_and_there(
+    town: Town, control_plane: BackgroundIstiod
+) -> None:
+    control_plane.stop()
+    waiting = proxy(town, control_plane, "client")
+    with ExitStack() as running:
+        running.push(waiting.__exit__)
+        waiting.begin()
+        eventually(waiting.is_listening, "readiness answers", START_DEADLINE)
+        dump = waiting.config_dump()
+        sections = ("workloads", "services", "policies", "certificates")
+        assert [dump[section] for section in sections] == [[], [], [], []]
+        tables = istioctl.tables(istioctl.read(json.dumps(dump).encode()), datetime.now(UTC))
+        assert tables.startswith("NAMESPACE")
 
 
 def test_a_first_answer_that_never_comes_keeps_the_proxy_from_serving(
