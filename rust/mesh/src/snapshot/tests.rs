@@ -198,6 +198,7 @@ fn among_blocks_the_clients_namespace_goes_before_the_longer_prefix_before_the_c
         of("first", "a", false, "10.3.0.0/24"), of("second", "b", false, "10.3.0.0/24"), of("canonical", "c", true, "10.3.0.0/24"),
         of("six", "ns", false, "ff06::/16"), of("none", "d", true, "0.0.0.0/0"),
         service("elsewhere", &[], json!({"cidrVips": [{"network": "net", "cidr": "10.2.3.0/24"}]})),
+        service("sixes", &[], json!({"cidrVips": [{"network": "six", "cidr": "::/0"}]})),
     ]}));
     for (address, client, expected) in [
         ("10.2.3.4", Some("ns"), "ns/wide.ns"),
@@ -214,7 +215,9 @@ fn among_blocks_the_clients_namespace_goes_before_the_longer_prefix_before_the_c
             "{address} {client:?}"
         );
     }
+    // All of one family is nothing of the other.
     assert_eq!(name_at(&mesh, "", "ff07::1", None), None);
+    assert_eq!(name_at(&mesh, "six", "10.2.3.4", None), None);
     assert_eq!(
         name_at(&mesh, "net", "10.2.3.4", None).as_deref(),
         Some("ns/elsewhere.ns")

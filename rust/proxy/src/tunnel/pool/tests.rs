@@ -4,7 +4,7 @@ use super::*;
 use crate::tls::WorkloadCertificate;
 use crate::tls::testing::CLIENT;
 use crate::tunnel::tests::{SOON, World, key, patient, play};
-use hbone::Fields;
+use hbone::{Fields, ResponseHead};
 
 async fn open_as(
     pool: &Rc<TunnelPool>,
@@ -96,6 +96,37 @@ fn with_room_for_one_each_request_has_its_connection() {
         let pool = world.pool(1, SOON);
         let opened = at_once(&pool, &own, 3, |_| key(peer.address)).await;
         assert_eq!((opened.len(), peer.accepted.get()), (3, 3));
+    });
+}
+
+/// §20.2 item 12: what ends first frees nothing.
+#[test]
+fn a_stream_has_its_place_until_both_of_its_halves_have_ended() {
+    play(async {
+        let world = World::new();
+        let taken: Rc<RefCell<Vec<TunnelStream>>> = Rc::default();
+        let held = taken.clone();
+        let answer = move |stream: TunnelStream, _: &_| {
+            stream.respond(&ResponseHead::status(200), false);
+            held.borrow_mut().push(stream);
+        };
+        let peer = world.peer_that(patient(), 200, answer).await;
+        let own = Rc::new(world.authority.certificate(CLIENT));
+        let pool = world.pool(1, SOON);
+        let half = open_as(&pool, &key(peer.address), &own).await.unwrap();
+        half.finish();
+        let other = open_as(&pool, &key(peer.address), &own).await.unwrap();
+        assert_eq!(peer.accepted.get(), 2);
+        assert!(!Rc::ptr_eq(half.tunnel(), other.tunnel()));
+        taken.borrow()[0].finish();
+        while !half.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        let first = half.tunnel().clone();
+        drop(half);
+        let again = open_as(&pool, &key(peer.address), &own).await.unwrap();
+        assert!(Rc::ptr_eq(again.tunnel(), &first));
+        assert_eq!(peer.accepted.get(), 2);
     });
 }
 
