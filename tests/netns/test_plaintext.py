@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -113,6 +114,27 @@ def test_without_original_source_it_comes_from_the_pod_itself(pods: Pods) -> Non
         assert theirs.socket.getpeername()[0] == server.address
         client.says(b"question").finishes()
         assert theirs.hears() == Heard(b"question", "FIN")
+
+
+def test_what_still_passes_at_the_end_of_a_drain_is_cut_and_told_of(pods: Pods) -> None:
+    """spec/dataplane.md §20.2 item 15: what is cut is also forgotten, or the node would wait for it."""
+    server = pods.add("server", drain="500ms")
+    stranger = pods.network.host("10.77.0.9")
+    with pods.running(), server.listens(8080) as app:
+        client, application = app.pair(lambda: dial(stranger, (server.address, 8080)))
+        client.says(b"?")
+        assert application.takes(1) == b"?"
+        assert server.node.terminate() == 0
+        assert client.hears() == Heard(b"", RESET)
+        assert application.hears() == Heard(b"", RESET)
+        server.node.access.join()
+        line = server.node.access.wait_for("connection complete")
+        assert line["error"] == "connection closed due to connection drain"
+        cut = server.node.access.all(re.compile("^drain deadline reached; connections cut: "))
+        assert [line["message"].rpartition(" ")[2] for line in cut] == ["1"]
+        # Late, and then complete.
+        ends = server.node.access.all(component="inbound passthrough")
+        assert [line["level"] for line in ends] == ["warn", "info"]
 
 
 @pytest.mark.parametrize("splice", [True, False], ids=["spliced", "copied"])
