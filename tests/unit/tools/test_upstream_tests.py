@@ -27,7 +27,13 @@ def test_every_test_in_the_map_exists(file: str, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("title", "count"),
-    [("Namespaces", 30), ("Without namespaces", 20), ("Decisions", 41), ("Configuration", 12)],
+    [
+        ("Namespaces", 30),
+        ("Without namespaces", 20),
+        ("Decisions", 41),
+        ("Configuration", 12),
+        ("Mended", 20),
+    ],
 )
 def test_every_row_has_a_test_or_says_what_it_waits_for(title: str, count: int) -> None:
     found = rows(title)
