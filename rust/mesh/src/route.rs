@@ -199,5 +199,23 @@ pub fn route(
     decide(mesh, facts, choose, &mut |_| {})
 }
 
+/// As [`route`]. `odd` hears what is kept as upstream has it and can hardly be meant: a workload at a service's address,
+/// so that the service's waypoint is not asked (spec/dataplane.md §20.2 item 18).
+///
+/// # Errors
+/// As [`route`].
+pub fn route_noting(
+    mesh: &MeshSnapshot,
+    facts: &RouteFacts<'_>,
+    choose: &mut dyn FnMut(u64) -> u64,
+    odd: &mut dyn FnMut(&dyn fmt::Display),
+) -> Result<Route, NoRoute> {
+    decide(mesh, facts, choose, &mut |step| {
+        if step.is_odd() {
+            odd(step);
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mesh::route::{NoRoute, Route, RouteFacts, Target, route, route_or_miss};
+use mesh::route::{NoRoute, Route, RouteFacts, Target, route_noting, route_or_miss};
 use mesh::workload::Workload;
 use tokio::net::TcpStream;
 
@@ -25,6 +25,7 @@ use crate::relay::{PATIENCE, RelayEnd};
 use crate::sys;
 use crate::telemetry::Reporter;
 use crate::telemetry::access_log::Direction;
+use crate::telemetry::log::Level;
 use crate::telemetry::metrics;
 use crate::tunnel::TunnelStream;
 use crate::tunnel::first_flight::FirstFlight;
@@ -209,7 +210,10 @@ impl Connection {
             hbone_port: settings.hbone_port,
         };
         let decided = match &worker.shared.demand {
-            None => route(&worker.shared.snapshot(), &facts, &mut choose),
+            None => {
+                let mut odd = |step: &dyn fmt::Display| self.tell_odd(step);
+                route_noting(&worker.shared.snapshot(), &facts, &mut choose, &mut odd)
+            }
             // Boxed, so that those who are told all of the mesh do not carry what it takes.
             Some(demand) => Box::pin(self.route_on_demand(demand, &facts)).await?,
         };
@@ -229,6 +233,17 @@ impl Connection {
         }
     }
 
+    fn tell_odd(&self, step: &dyn fmt::Display) {
+        let log = &self.worker.shared.log;
+        log.repeating(
+            Level::Warn,
+            "overlap",
+            "proxy::outbound",
+            &step.to_string(),
+            &[],
+        );
+    }
+
     /// The decision, taken again for each thing that it missed and that came, or turned out not to be there: behind a
     /// service may be a waypoint, and behind that a gateway.
     async fn route_on_demand(
@@ -241,7 +256,8 @@ impl Connection {
         let mut choose = |total| self.worker.random.below(total);
         let mut asked = Vec::new();
         loop {
-            let (decided, missed) = route_or_miss(&shared.snapshot(), facts, &mut choose);
+            let mut odd = |step: &dyn fmt::Display| self.tell_odd(step);
+            let (decided, missed) = route_or_miss(&shared.snapshot(), facts, &mut choose, &mut odd);
             let Some(missed) = missed.filter(|missed| !asked.contains(missed)) else {
                 return Ok(decided);
             };

@@ -5,6 +5,7 @@
 //! Keys are addresses and names, never uids: who is looked for by uid here was named by a service of a local file, and a
 //! service of istiod's brings its workloads with it (spec/istio.md A3.5).
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -14,11 +15,12 @@ use crate::address::{NamespacedHostname, NetworkAddress};
 use crate::snapshot::{Holder, MeshSnapshot};
 use crate::workload::{GatewayDestination, Workload};
 
-/// As [`super::route`], and the first thing that is not known and might have changed the answer.
+/// As [`super::route_noting`], and the first thing that is not known and might have changed the answer.
 pub fn route_or_miss(
     mesh: &MeshSnapshot,
     facts: &RouteFacts<'_>,
     choose: &mut dyn FnMut(u64) -> u64,
+    odd: &mut dyn FnMut(&dyn fmt::Display),
 ) -> (Result<Route, NoRoute>, Option<GatewayDestination>) {
     let mut missed = None;
     let decided = decide(mesh, facts, choose, &mut |step| match step {
@@ -26,6 +28,7 @@ pub fn route_or_miss(
             missed = missed_address(&facts.source.network, address.ip());
         }
         Step::Unknown(destination) => missed = Some(GatewayDestination::clone(destination)),
+        step if step.is_odd() => odd(step),
         _ => {}
     });
     if let (Err(NoRoute::UnknownHost(_)), Target::Host { hostname, .. }) = (&decided, facts.target)

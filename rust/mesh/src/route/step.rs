@@ -36,6 +36,15 @@ pub(crate) enum Step<'a> {
     Workload(&'a Workload, u16),
 }
 
+impl Step<'_> {
+    /// Kept as upstream has it, and hardly what somebody wanted.
+    pub(crate) fn is_odd(&self) -> bool {
+        // Without a waypoint nothing is gone around.
+        matches!(self, Self::Hidden { service, .. }
+            if service.waypoint.is_some() || !service.weighted_waypoints.is_empty())
+    }
+}
+
 impl fmt::Display for Step<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -35,7 +35,7 @@ fn miss(mesh: &MeshSnapshot, target: &str) -> String {
         network: &source.network,
         hbone_port: 15008,
     };
-    let (decided, missed) = route_or_miss(mesh, &facts, &mut |_| 0);
+    let (decided, missed) = route_or_miss(mesh, &facts, &mut |_| 0, &mut |_| {});
     assert_eq!(decided, super::super::route(mesh, &facts, &mut |_| 0));
     missed.map_or_else(|| "nothing".into(), |missed| missed.to_string())
 }

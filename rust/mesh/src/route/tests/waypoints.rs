@@ -3,8 +3,11 @@
 
 use serde_json::{Value, json};
 
-use super::{Arc, MeshSnapshot, answer, answer_to, endpoint_of};
-use crate::testing::{mesh, pod, service};
+use super::{
+    Arc, MeshSnapshot, RouteFacts, answer, answer_to, endpoint_of, read_target, route,
+    route_noting, route_or_miss,
+};
+use crate::testing::{local, mesh, pod, service};
 
 fn at(destination: &str) -> Value {
     json!({"destination": destination, "hboneMtlsPort": 15008})
@@ -474,6 +477,35 @@ fn a_hidden_services_waypoint_is_not_asked_as_upstream_has_it() {
         answer(&mesh, "10.0.0.1", "10.1.0.1:80"),
         "hbone 10.0.0.2:15008 10.0.0.2:8080 backend ns/web.ns <- ns/ns/sa/backend"
     );
+    assert_eq!(
+        oddities(&mesh, "10.1.0.1:80"),
+        [
+            "workload shadow has the address of service ns/web.ns: that service's waypoint is not asked"
+        ]
+    );
+    assert!(oddities(&mesh, "10.0.0.2:80").is_empty());
+}
+
+/// What operators are told of while a connection is led somewhere, whether the mesh is on demand or not.
+fn oddities(mesh: &MeshSnapshot, target: &str) -> Vec<String> {
+    let (source, target) = (local(mesh, "client"), read_target(target));
+    let facts = RouteFacts {
+        source: &source,
+        client: source.addresses[0],
+        target: &target,
+        network: "",
+        hbone_port: 15008,
+    };
+    let (mut told, mut on_demand) = (Vec::new(), Vec::new());
+    let decided = route_noting(mesh, &facts, &mut |_| 0, &mut |odd| {
+        told.push(odd.to_string());
+    });
+    let (again, _) = route_or_miss(mesh, &facts, &mut |_| 0, &mut |odd| {
+        on_demand.push(odd.to_string());
+    });
+    assert_eq!((&again, &on_demand), (&decided, &told));
+    assert_eq!(route(mesh, &facts, &mut |_| 0), decided);
+    told
 }
 
 /// `sandwich_waypoint_proxy_protocol` of upstream's namespace tests: the waypoint's service has no ports at all.
