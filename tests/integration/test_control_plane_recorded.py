@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -50,6 +51,18 @@ def test_a_proxy_keeps_to_a_recorded_session_and_has_its_mesh(tmp_path: Path) ->
         addresses |= _names(proxy, "services", "namespace", "hostname")
         assert addresses == told(lines, ADDRESS)
         assert _names(proxy, "policies", "namespace", "name") == told(lines, AUTHORIZATION)
+        updates = [line for line in lines if isinstance(line, FromIstiod)]
+        policies = [line.response for line in updates if line.response.type_url == AUTHORIZATION]
+        said = [each for each in proxy.access.all() if each.get("scope") == "ztunnel::xds"]
+        assert [each["message"] for each in said] == [
+            f"handling RBAC update {resource.name.rpartition('/')[2]}"
+            for response in policies
+            for resource in response.resources
+        ]
+        # As upstream's, in the first stream.
+        assert {(each["level"], json.dumps(each["xds"])) for each in said} == {
+            ("info", '{"id": 1}')
+        }
 
 
 async def _said(server: FakeIstiod, player: Player) -> None:

@@ -13,6 +13,7 @@ use mesh::workload::Workload;
 
 use super::{DataPlane, lock};
 use crate::control::Event;
+use crate::telemetry::log::Level;
 use crate::telemetry::{StreamEnd, Value};
 
 const XDS: &str = "xds::client";
@@ -54,9 +55,28 @@ impl DataPlane {
         let gone = response.removed().chain(also_removed.iter().copied());
         let gone: Vec<_> = gone.map(|name| (type_url, name)).collect();
         rejections.extend(self.learn(|store| store.apply(&resources, &gone)));
+        if type_url == TYPE_ISTIO_AUTHORIZATION {
+            self.tell_policies(response, &rejections);
+        }
         // Rejected ones too have been answered: there is nothing more to come.
         self.settle(|asked| response.answers(asked));
         rejections
+    }
+
+    /// Upstream's line for each policy that it takes. Ten a second, then their number: a mesh may have thousands.
+    fn tell_policies<B: AsRef<[u8]>>(&self, response: &Response<B>, rejections: &[Rejection]) {
+        let log = &self.shared.log;
+        let stream = [("xds", Value::Span(self.shared.metrics.xds_stream()))];
+        let rejected: BTreeSet<_> = rejections.iter().map(|each| &*each.name).collect();
+        for policy in response.resources() {
+            if rejected.contains(policy.name) {
+                continue;
+            }
+            // `namespace/name`, of which upstream says the name.
+            let name = policy.name.rsplit('/').next().unwrap_or_default();
+            let text = format!("handling RBAC update {name}");
+            log.repeating(Level::Info, "rbac_update", "xds", &text, &stream);
+        }
     }
 
     /// Nobody has what [`Event::ResourceWanted`] asked for: connections that wait for it go on without it.

@@ -132,6 +132,11 @@ impl Metrics {
         self.xds.answered(type_url, bytes, Instant::now());
     }
 
+    /// The number of the stream to the control plane, as its log lines have it.
+    pub fn xds_stream(&self) -> u64 {
+        self.xds.stream()
+    }
+
     /// The end of a stream to the control plane.
     pub fn xds_ended(&self, end: StreamEnd) {
         self.xds.ended(end);

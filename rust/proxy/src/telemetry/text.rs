@@ -23,6 +23,8 @@ pub enum Value<'a> {
     Number(u64),
     /// Fields that `render` has made; their name is not looked at.
     Rendered(&'a str),
+    /// The number of what the line happened in: behind the target in plain lines, an object in JSON.
+    Span(u64),
     /// Quoted and escaped in both.
     Text(&'a str),
 }
@@ -57,10 +59,18 @@ impl Record<'_> {
 
     /// `time⇥level⇥target⇥message⇥k=v k=v`
     fn write_plain(&self, out: &mut String) -> fmt::Result {
-        write!(out, "{}\t{}\t{}\t", self.at, self.level, self.target)?;
+        write!(out, "{}\t{}\t{}", self.at, self.level, self.target)?;
+        let mut alone = true;
+        for (name, value) in self.fields {
+            match value {
+                Value::Span(id) => write!(out, ":{name}{{id={id}}}")?,
+                _ => alone = false,
+            }
+        }
+        out.push('\t');
         Escaped(self.message).write_unquoted(out)?;
         let mut separator = '\t';
-        if self.fields.is_empty() {
+        if alone {
             out.push(separator);
         }
         for (name, value) in self.fields {
@@ -111,7 +121,7 @@ impl Value<'_> {
         out: &mut String,
     ) -> Result<bool, fmt::Error> {
         match self {
-            Value::Absent => return Ok(false),
+            Value::Absent | Value::Span(_) => return Ok(false),
             Value::Rendered(fields) => out.push_str(fields),
             _ => {
                 out.push(separator);
@@ -140,6 +150,8 @@ impl Value<'_> {
             Value::Flag(flag) => write!(out, "{flag}"),
             Value::Milliseconds(duration) => write!(out, r#""{}ms""#, duration.as_millis()),
             Value::Rendered(fields) => out.write_str(fields),
+            // Behind the target.
+            Value::Span(_) => Ok(()),
             Value::Bare(value) => {
                 let text = value.to_string();
                 if is_plain_word(&text) {
@@ -160,6 +172,7 @@ impl Value<'_> {
             Value::Flag(flag) => write!(out, "{flag}"),
             Value::Milliseconds(duration) => write!(out, r#""{}ms""#, duration.as_millis()),
             Value::Rendered(fields) => out.write_str(fields),
+            Value::Span(id) => write!(out, r#"{{"id":{id}}}"#),
             Value::Bare(value) => Escaped(&value.to_string()).write_json(out),
             Value::Number(number) => write!(out, "{number}"),
             Value::Text(text) => Escaped(text).write_json(out),

@@ -81,6 +81,11 @@ impl Xds {
         self.lock().ends[end as usize] += 1;
     }
 
+    /// The number of the stream that there is, or of the next one: they begin and end one after the other.
+    pub(super) fn stream(&self) -> u64 {
+        1 + self.lock().ends.iter().sum::<u64>()
+    }
+
     /// Upstream's families.
     pub(super) fn show(&self, text: &mut Exposition) {
         let counted = self.lock();

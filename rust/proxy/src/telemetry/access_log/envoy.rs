@@ -215,9 +215,11 @@ impl Display for Text<'_> {
             Value::Bare(value) => Quoted(&value.to_string()).fmt(f),
             Value::Text(text) => Quoted(text).fmt(f),
             // No address of a connection is any of these.
-            Value::Flag(_) | Value::Milliseconds(_) | Value::Number(_) | Value::Rendered(_) => {
-                f.write_str("\"-\"")
-            }
+            Value::Flag(_)
+            | Value::Milliseconds(_)
+            | Value::Number(_)
+            | Value::Rendered(_)
+            | Value::Span(_) => f.write_str("\"-\""),
         }
     }
 }

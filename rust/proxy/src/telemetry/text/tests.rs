@@ -46,6 +46,24 @@ fn operational_lines_are_those_of_the_recording() {
 }
 
 #[test]
+fn what_a_line_happened_in_stands_where_upstream_has_it() {
+    let (text, span) = ("handling RBAC update deny-7301", ("xds", Value::Span(1)));
+    assert_eq!(
+        line(Format::Plain, "xds", text, &[span]),
+        "2026-11-22T22:43:34.495227Z\tinfo\txds:xds{id=1}\thandling RBAC update deny-7301\t\n"
+    );
+    assert_eq!(
+        line(Format::Json, "xds", text, &[span]),
+        r#"{"level":"info","time":"2026-11-22T22:43:34.495227Z","scope":"ztunnel::xds","message":"handling RBAC update deny-7301","xds":{"id":1}}"#
+            .to_owned() + "\n"
+    );
+    let fields = [span, ("error", Value::Text("e"))];
+    assert!(
+        line(Format::Plain, "xds", "m", &fields).ends_with("\txds:xds{id=1}\tm\terror=\"e\"\n")
+    );
+}
+
+#[test]
 fn json_scopes_have_the_crate_in_front_but_for_special_targets() {
     assert_eq!(
         line(Format::Json, "telemetry", "new log filter is info", &[]),
