@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +14,9 @@ from tests.support.nodes import eventually
 from ztunnel.testing import BackgroundIstiod
 from ztunnel.testing.istiod import ADDRESS, AUTHORIZATION, FakeIstiod
 from ztunnel.testing.istiod.recording import FromIstiod, Line, Player, read
+
+if TYPE_CHECKING:
+    from tests.support.nodes import Fields
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -42,7 +46,7 @@ def test_a_proxy_keeps_to_a_recorded_session_and_has_its_mesh(tmp_path: Path) ->
         proxy = Proxy(town, "poda", environment)
         running.push(proxy.__exit__)
         proxy.begin()
-        istiod.wait(lambda server: _said(server, player), START_DEADLINE)
+        istiod.wait(lambda server: _all_said(server, player), START_DEADLINE)
         proxy.wait_until_ready()
         assert player.mistakes == []
         # The last word is a service's waypoint; it is applied before it is acknowledged.
@@ -53,20 +57,25 @@ def test_a_proxy_keeps_to_a_recorded_session_and_has_its_mesh(tmp_path: Path) ->
         assert _names(proxy, "policies", "namespace", "name") == told(lines, AUTHORIZATION)
         updates = [line for line in lines if isinstance(line, FromIstiod)]
         policies = [line.response for line in updates if line.response.type_url == AUTHORIZATION]
-        said = [each for each in proxy.access.all() if each.get("scope") == "ztunnel::xds"]
-        assert [each["message"] for each in said] == [
+        expected = [
             f"handling RBAC update {resource.name.rpartition('/')[2]}"
             for response in policies
             for resource in response.resources
         ]
+        # Written a moment after it was applied.
+        eventually(lambda: len(_said(proxy)) >= len(expected), "every policy is told of")
+        assert [each["message"] for each in _said(proxy)] == expected
         # As upstream's, in the first stream.
-        assert {(each["level"], json.dumps(each["xds"])) for each in said} == {
-            ("info", '{"id": 1}')
-        }
+        spans = {(each["level"], json.dumps(each["xds"])) for each in _said(proxy)}
+        assert spans == {("info", '{"id": 1}')}
 
 
-async def _said(server: FakeIstiod, player: Player) -> None:
+async def _all_said(server: FakeIstiod, player: Player) -> None:
     await server.observed.wait(lambda: player.done, "all of the recording", START_DEADLINE)
+
+
+def _said(proxy: Proxy) -> list[Fields]:
+    return [line for line in proxy.access.all() if line.get("scope") == "ztunnel::xds"]
 
 
 def _names(proxy: Proxy, section: str, *keys: str) -> set[str]:
