@@ -118,7 +118,7 @@ class Watch:
 
     def _remember(self) -> None:
         while not self._stop.wait(WATCH_EVERY):
-            self.memory.append((self.now(), usage.memory([self.pid]).resident))
+            self.memory.append((self.now(), usage.resident(self.pid)))
 
     def _ask(self) -> None:
         while not self._stop.wait(WATCH_EVERY):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,14 @@ def memory(roots: Iterable[int]) -> Memory:
             proportional += _kib(Path(f"/proc/{pid}/smaps_rollup")).get("Pss", 0)
     slab = _kib(Path("/proc/meminfo"))["Slab"]
     return Memory(anonymous=anonymous, resident=resident, proportional=proportional, slab=slab)
+
+
+def resident(pid: int) -> int:
+    """What one process holds now, in bytes; 0 once it is gone. Cheap for it: nobody walks through its pages."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
+    except (OSError, IndexError):
+        return 0
 
 
 def _kib(file: Path) -> dict[str, int]:
