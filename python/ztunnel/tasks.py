@@ -126,9 +126,17 @@ class Tasks:
             try:
                 await _until_cancelled(run)
             except Exception as error:
+                cause = _innermost(error)
+                if _is_told_to_end():
+                    # Its cancellation is spent: whoever sleeps and starts again is never told once more.
+                    log.error(
+                        "task failed while it ended",
+                        exc_info=cause,
+                        extra=fields(task=name, error=cause),
+                    )
+                    return
                 if self._clock.now().monotonic - started >= RECOVERED_AFTER:
                     pause = FIRST_PAUSE
-                cause = _innermost(error)
                 log.error(
                     "task failed and starts again",
                     exc_info=cause,
@@ -148,10 +156,14 @@ async def _until_cancelled(run: Callable[[], Awaitable[None]]) -> None:
     try:
         await run()
     except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
+        if _is_told_to_end():
             raise
         raise RuntimeError("cancelled by nobody; please report it") from error
+
+
+def _is_told_to_end() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _innermost(error: Exception) -> Exception:

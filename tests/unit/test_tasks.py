@@ -150,3 +150,34 @@ async def test_a_control_task_that_is_cancelled_by_nobody_starts_again(
         assert runs == 2
     (*_, line) = caplog.records
     assert line.message == "task failed and starts again"
+
+
+@pytest.mark.asyncio
+async def test_a_control_task_that_fails_while_it_is_ended_does_not_start_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    started, runs = asyncio.Event(), 0
+
+    async def run() -> None:
+        nonlocal runs
+        runs += 1
+        started.set()
+        try:
+            await for_ever()
+        finally:
+            raise RuntimeError("while it ended")
+
+    async def body() -> None:
+        async with Tasks(ManualClock()) as tasks:
+            tasks.start("control", run, on_failure=FailurePolicy.RESTART)
+            await started.wait()
+
+    with caplog.at_level(logging.ERROR, logger="ztunnel.tasks"):
+        async with asyncio.TaskGroup() as group:
+            ending = group.create_task(body())
+            # Not in a timeout: its cancellation would end what hangs, and nobody cancels a node.
+            ended, _ = await asyncio.wait({ending}, timeout=10)
+            ending.cancel()
+    assert ended
+    assert runs == 1
+    assert [record.getMessage() for record in caplog.records] == ["task failed while it ended"]
