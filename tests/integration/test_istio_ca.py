@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ztunnel.dataplane.handle import PrivateKey
 
 WEB = Identity.parse("spiffe://cluster.local/ns/default/sa/web")
+DEADLINE = 15.0
 OTHER = "spiffe://cluster.local/ns/default/sa/other"
 CAPTURE = Path(__file__).parents[1] / "vectors" / "istio_create_certificate.jsonl"
 SETTINGS = {"workload": {"name": "web", "namespace": "default", "serviceAccount": "web"}}
@@ -228,6 +229,43 @@ async def test_a_slow_authority_costs_the_deadline_and_no_more(key: PrivateKey) 
         server.answering.set()
 
 
+async def test_a_request_that_hangs_does_not_cut_those_beside_it(key: PrivateKey) -> None:
+    async with FakeIstioCa() as server, asking(server, deadline=DEADLINE) as ca:
+        idle = _sockets()
+        server.answering.clear()
+        async with asyncio.TaskGroup() as group:
+            beside = group.create_task(ca.sign(key.csr(str(WEB)), WEB))
+            await until(lambda: len(server.asked) == 1)
+            ca._deadline = 0.2
+            with pytest.raises(CaUnavailable, match=r"no answer within 0\.2 s"):
+                await ca.sign(key.csr(str(WEB)), WEB)
+            server.answering.set()
+            assert (await beside).chain
+            # And whoever comes next has a connection of its own, as that one may lead nowhere.
+            ca._deadline = DEADLINE
+            await ca.sign(key.csr(str(WEB)), WEB)
+        await until(lambda: _sockets() - idle == 2)  # ours and the server's, of the last connection
+
+
+async def test_changed_roots_do_not_cut_a_request_under_way(
+    key: PrivateKey, tmp_path: Path
+) -> None:
+    path = tmp_path / "root.pem"
+    async with FakeIstioCa() as server:
+        path.write_text(server.authority.pem)
+        async with asking(server, deadline=DEADLINE, roots=RootFile(path)) as ca:
+            server.answering.clear()
+            async with asyncio.TaskGroup() as group:
+                before = group.create_task(ca.sign(key.csr(str(WEB)), WEB))
+                await until(lambda: len(server.asked) == 1)
+                path.write_text(server.authority.pem + Authority().pem)
+                after = group.create_task(ca.sign(key.csr(str(WEB)), WEB))
+                await until(lambda: len(server.asked) == 2)
+                server.answering.set()
+            assert before.result().chain
+            assert after.result().chain
+
+
 async def test_a_server_that_never_shakes_hands_costs_a_deadline(
     key: PrivateKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,6 +347,13 @@ def _replayed(said: dict[str, Any]) -> tuple[str, ...]:
     if "status" in said:
         raise GRPCError(Status[said["status"].removeprefix("StatusCode.")], said["details"])
     return tuple(said["cert_chain"])
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for what the server does in this event loop."""
+    async with asyncio.timeout(DEADLINE):
+        while not condition():  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0.01)
 
 
 def _sockets() -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from grpclib.client import UnaryUnaryMethod
@@ -44,7 +45,7 @@ class UnaryChannel:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._connection: Connection | None = None
+        self._current: _Shared | None = None
         self._signature: Signature = None
 
     def open(self) -> None:
@@ -53,14 +54,16 @@ class UnaryChannel:
 
     def close(self) -> None:
         """Ends the connection; a call makes a new one."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._current is not None:
+            self._current.connection.close()
+            self._current = None
 
     async def call(self, method: str, request: bytes, *, deadline: float) -> bytes:
         """One request, one answer; `CaError` with the stage, the server and what to look at."""
         metadata = self._metadata()
-        ask = UnaryUnaryMethod(self._connected(), method, bytes, bytes)
+        shared = self._connected()
+        ask = UnaryUnaryMethod(shared.connection, method, bytes, bytes)
+        shared.calls += 1
         try:
             async with asyncio.timeout(deadline), ask.open(metadata=metadata) as stream:
                 await stream.send_message(request, end=True)
@@ -72,7 +75,7 @@ class UnaryChannel:
             raise self._answered(error) from None
         except TimeoutError:
             # Perhaps the connection leads nowhere any more: the next call makes a new one.
-            self.close()
+            self._give_up(shared)
             raise CaUnavailable(f"no answer within {deadline:g} s from {self._endpoint}") from None
         except ssl.SSLCertVerificationError as error:
             hint = "check CA_ROOT_CA, and CA_ADDRESS or ALT_CA_HOSTNAME"
@@ -81,8 +84,11 @@ class UnaryChannel:
         except EndpointUnreachable as error:
             raise CaUnavailable(str(error)) from None
         except (OSError, StreamTerminatedError, ProtocolError) as error:
-            self.close()
+            self._give_up(shared)
             raise CaUnavailable(f"no connection to {self._endpoint}: {reason_of(error)}") from None
+        finally:
+            shared.calls -= 1
+            self._close_unused(shared)
 
     def _bound(self, stream: Stream[bytes, bytes]) -> None:
         """The library takes any length that a server names, up to 4 GiB, and holds it."""
@@ -97,23 +103,35 @@ class UnaryChannel:
 
         setattr(below, "recv_data", recv_data)  # noqa: B010 - a method, to mypy
 
-    def _connected(self) -> Connection:
+    def _connected(self) -> _Shared:
         """The connection in use, made anew if the file of roots has changed since."""
         roots = self._endpoint.roots
         signature = signature_of(roots.path) if isinstance(roots, RootFile) else None
-        if self._connection is not None and signature == self._signature:
-            return self._connection
+        before = self._current
+        if before is not None and signature == self._signature:
+            return before
         try:
-            made = Connection(self._endpoint)
+            made = _Shared(Connection(self._endpoint))
         except EndpointError as error:
-            if self._connection is None:
+            if before is None:
                 raise CaError(str(error)) from None
             # Whoever replaces the file is not done yet, perhaps: what was good is good a little longer.
             log.warning("the roots stay as they were", extra=fields(error=error))
-            return self._connection
-        self.close()
-        self._connection, self._signature = made, signature
+            return before
+        self._current, self._signature = made, signature
+        if before is not None:
+            self._close_unused(before)
         return made
+
+    def _give_up(self, shared: _Shared) -> None:
+        """The next call makes a new connection, if that has not happened already."""
+        if self._current is shared:
+            self._current = None
+
+    def _close_unused(self, shared: _Shared) -> None:
+        # Others may be about to be answered on it: one call that hangs must not cost them theirs.
+        if shared.calls == 0 and self._current is not shared:
+            shared.connection.close()
 
     def _metadata(self) -> list[tuple[str, str]]:
         try:
@@ -136,3 +154,11 @@ class UnaryChannel:
         if status == "PERMISSION_DENIED":
             return CaRefusal(f"{text}; check whom the server lets ask")
         return CaRefusal(text)
+
+
+@dataclass(slots=True)
+class _Shared:
+    """A connection, and the calls under way on it."""
+
+    connection: Connection
+    calls: int = 0
