@@ -142,6 +142,19 @@ async def test_who_we_are_comes_from_the_mesh_and_may_change(
         assert OWN not in one.data_plane.certificates
 
 
+async def test_an_identity_that_is_none_ends_no_node(caplog: pytest.LogCaptureFixture) -> None:
+    async with running(caplog) as (one, task):
+        await one.sync()
+        # Of allowed characters, and longer than a SPIFFE ID may be: the data plane looks at a workload's parts.
+        endless = f"{OWN}{'-' * 2048}"
+        one.data_plane.say(FakeEvent(kind="credential_wanted", identity=endless, detail="warmup"))
+        await one.until(lambda: task.done() or "ready" in caplog.messages)
+        assert not task.done()
+        assert "no certificate yet; tunnels wait for it" in caplog.messages
+        one.data_plane.say(FakeEvent(kind="credential_wanted", identity=OWN, detail="warmup"))
+        await one.until(lambda: OWN in one.data_plane.certificates)
+
+
 async def test_who_a_file_says_we_are_is_asked_for_without_the_control_planes_word(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -90,7 +90,12 @@ class CertificateManager:
 
     async def first_outcome(self, identity: str) -> str | None:
         """Waits for the first answer to the wish for `identity`; None for success, else why not."""
-        return await asyncio.shield(self._outcome_of(Identity.parse(identity)))
+        try:
+            parsed = Identity.parse(identity)
+        except IdentityError as error:
+            # From the mesh, perhaps, as `want` has told: no reason for a node to end.
+            return str(error)
+        return await asyncio.shield(self._outcome_of(parsed))
 
     async def run(self) -> None:
         """Runs the schedule until it is cancelled."""
