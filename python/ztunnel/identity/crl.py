@@ -43,6 +43,8 @@ class RevokedCertificates:
         self._data_plane = data_plane
         self._clock = clock
         self._read = self._look()
+        self._unread: str | None = None
+        """Why the file that is there could not be read, if so: told, and tried again."""
 
     def start(self) -> None:
         """Reads it, before the first connection comes; whatever is wrong with it is a line in the log.
@@ -57,7 +59,8 @@ class RevokedCertificates:
         """Follows the file until it is cancelled."""
         while True:
             await self._clock.sleep(POLL)
-            if self._look() != self._read:
+            # What hinders a read may pass and change nothing that can be seen: a descriptor that was not to be had.
+            if self._look() != self._read or self._unread is not None:
                 self._read = await self._settled()
                 # In a thread: ten megabytes take a while, and certificates must not wait for them.
                 await asyncio.to_thread(self._take)
@@ -84,13 +87,16 @@ class RevokedCertificates:
             if first
             else "the list stays as it was until it can be read"
         )
+        before, self._unread = self._unread, None
         try:
             serials = self._data_plane.revoke(read_small_file(self._path, limit=MAX_BYTES))
         except FileNotFoundError:
             log.warning("no file of revoked certificates; %s", kept, extra=fields(path=self._path))
         except OSError as error:
-            about = fields(path=self._path, error=error.strerror or error)
-            log.error("the file of revoked certificates cannot be read; %s", kept, extra=about)
+            self._unread = error.strerror or str(error)
+            if self._unread != before:
+                about = fields(path=self._path, error=self._unread)
+                log.error("the file of revoked certificates cannot be read; %s", kept, extra=about)
         except CredentialError as error:
             about = fields(path=self._path, error=error)
             log.error("the file of revoked certificates cannot be used; %s", kept, extra=about)

@@ -61,6 +61,8 @@ class LocalSource:
         self._clock = clock
         self._applied: set[ResourceKey] = set()
         self._read: Signature = None
+        self._unread: str | None = None
+        """Why the file that is there could not be read, if so: told, and tried again."""
 
     def start(self) -> None:
         """Applies what was just read.
@@ -95,7 +97,8 @@ class LocalSource:
         """Follows the file, if there is one, until it is cancelled."""
         while self._load is not None:
             await self._clock.sleep(POLL)
-            if self._signature() != self._read:
+            # What hinders a read may pass and change no date: a right that was missing, a descriptor that was not to be had.
+            if self._signature() != self._read or self._unread is not None:
                 await self._reload(await self._settled(), self._load)
 
     async def _settled(self) -> Signature:
@@ -113,15 +116,13 @@ class LocalSource:
             # In a thread: a large file takes seconds, and the event pump must not wait for it.
             mesh = await asyncio.to_thread(load, self._path)
         except InvalidFile as error:
+            self._unread = None
             self._refuse(error)
             return
         except OSError as error:
-            reason = error.strerror or error
-            log.error(
-                "the mesh file cannot be read; the mesh stays as it is",
-                extra=fields(path=self._path, error=reason),
-            )
+            self._miss(error)
             return
+        self._unread = None
         if self._signature() != signature:
             return  # it changed under our hands: the next poll reads it again
         await self._apply(mesh, signature)
@@ -141,6 +142,16 @@ class LocalSource:
         log.info(
             "mesh applied", extra=fields(path=self._path, resources=len(keys), removed=len(removed))
         )
+
+    def _miss(self, error: OSError) -> None:
+        reason = error.strerror or str(error)
+        if reason != self._unread:
+            log.error(
+                "the mesh file cannot be read; the mesh stays as it is",
+                extra=fields(path=self._path, error=reason),
+            )
+        # One that is gone is looked for by its signature.
+        self._unread = None if isinstance(error, FileNotFoundError) else reason
 
     def _refuse(self, error: InvalidFile) -> None:
         log.error(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ztunnel.errors import CredentialError
+from ztunnel.identity import crl
 from ztunnel.identity.crl import RevokedCertificates
 from ztunnel.tasks import Tasks
 from ztunnel.testing.clock import ManualClock
@@ -134,6 +137,31 @@ async def test_a_file_that_breaks_leaves_the_list_as_it_was(
         path.write_bytes(b"better")
         await until_read(clock, data_plane, 2)
         assert data_plane.crls == [b"good", b"better"]
+
+
+async def test_a_file_that_cannot_be_read_for_a_while_is_read_then(
+    tmp_path: Path,
+    data_plane: FakeDataPlane,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "ca-crl.pem"
+    path.write_bytes(b"one")
+    async with following(path, data_plane) as clock:
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(crl, "read_small_file", no_descriptor)
+            path.write_bytes(b"another")
+            await clock.advance(60)
+        (record,) = _warnings(caplog)
+        assert "the list stays as it was until it can be read" in record.getMessage()
+        await until_read(clock, data_plane, 2)
+        assert data_plane.crls == [b"one", b"another"]
+        await clock.advance(60)
+        assert data_plane.crls == [b"one", b"another"], "and once"
+
+
+def no_descriptor(path: Path, *, limit: int) -> bytes:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
 
 
 async def test_a_file_that_is_garbage_at_the_start_revokes_nobody_and_is_an_error(

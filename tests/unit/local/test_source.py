@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -18,8 +20,11 @@ from ztunnel.tasks import Tasks
 from ztunnel.testing import FakeDataPlane, FakeRejection, ManualClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
+    from typing import TypeAlias
+
+    Load: TypeAlias = Callable[[Path], MeshDocument]
 
 A = "- {name: a, namespace: n, workloadIps: [10.0.0.1]}\n"
 B = "- {name: b, namespace: n, workloadIps: [10.0.0.2]}\n"
@@ -32,18 +37,18 @@ def load(path: Path) -> MeshDocument:
     return parse_mesh(read_small_file(path, limit=1 << 20), path)
 
 
-def mesh(path: Path) -> LocalMesh:
+def mesh(path: Path, load: Load = load) -> LocalMesh:
     return LocalMesh(document=load(path), path=path, signature=signature_of(path), load=load)
 
 
 class Watched:
     """A source at work on a file."""
 
-    def __init__(self, path: Path, text: str | None = None) -> None:
+    def __init__(self, path: Path, text: str | None = None, load: Load = load) -> None:
         if text is not None:
             path.write_text(text)
         self.path, self.clock, self.data_plane = path, ManualClock(), FakeDataPlane()
-        self.source = LocalSource(mesh(path), data_plane=self.data_plane, clock=self.clock)
+        self.source = LocalSource(mesh(path, load), data_plane=self.data_plane, clock=self.clock)
         self.source.start()
 
     def replace(self, text: str) -> None:
@@ -62,8 +67,8 @@ class Watched:
 
 
 @asynccontextmanager
-async def watched(path: Path, text: str) -> AsyncIterator[Watched]:
-    one = Watched(path, text)
+async def watched(path: Path, text: str, load: Load = load) -> AsyncIterator[Watched]:
+    one = Watched(path, text, load)
     async with Tasks(one.clock) as tasks:
         tasks.start("mesh file", one.source.watch)
         yield one
@@ -169,6 +174,36 @@ async def test_a_file_that_goes_and_comes_back_is_read_again(
 
 
 @pytest.mark.asyncio
+async def test_a_file_whose_rights_come_after_its_content_is_read_then(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Whoever runs the tests may be root, who may read anything.
+    allowed, refused = True, 0
+
+    def guarded(path: Path) -> MeshDocument:
+        nonlocal refused
+        if not allowed:
+            refused += 1
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return load(path)
+
+    async with watched(tmp_path / "m", f"workloads:\n{A}", load=guarded) as one:
+        with caplog.at_level(logging.ERROR, logger="ztunnel"):
+            allowed = False
+            one.replace(f"workloads:\n{A}{B}")
+            for _ in range(2000):
+                await one.clock.advance(0.1)
+                if refused >= 3:
+                    break
+        assert [record.getMessage() for record in caplog.records] == [
+            "the mesh file cannot be read; the mesh stays as it is"
+        ]
+        allowed = True
+        await one.until(2)
+        assert list(one.data_plane.resources) == [KEY_A, KEY_B]
+
+
+@pytest.mark.asyncio
 async def test_a_symlink_that_is_swapped_is_a_change(tmp_path: Path) -> None:
     for name, text in (("one", A), ("two", B)):
         (tmp_path / name).mkdir()
@@ -204,7 +239,7 @@ def test_what_rust_does_not_take_at_the_start_is_an_error(tmp_path: Path) -> Non
     path.write_text(f"workloads:\n{A}")
     data_plane = FakeDataPlane()
     data_plane.rejections = [FakeRejection(type_url=TYPE_WORKLOAD, name="n/a", reason="no reason")]
-    source = LocalSource(mesh(path), data_plane=data_plane, clock=ManualClock())
+    source = LocalSource(mesh(path, load), data_plane=data_plane, clock=ManualClock())
     with pytest.raises(MeshFileError) as caught:
         source.start()
     assert caught.value.lines() == [f"{path}:1:1: Workload n/a: no reason"]
