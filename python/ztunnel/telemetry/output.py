@@ -8,6 +8,7 @@ Knows no format and no level. Counterpart: `rust/proxy/src/telemetry/log/queue.r
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import select
@@ -23,6 +24,7 @@ MAX_LINES = 1024
 MAX_BYTES = 1024 * 1024
 # What a pipe that can be written to takes without blocking (pipe(7), PIPE_BUF; select.PIPE_BUF is the same).
 AT_ONCE = select.PIPE_BUF
+OWN = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 # For what is left at the end of the program.
 FAREWELL = 1.0
 
@@ -39,7 +41,7 @@ class Output(logging.StreamHandler[TextIO]):
         self._writer: threading.Thread | None = None
         self._has_descriptor = _has_descriptor(stream)
         if self._has_descriptor:
-            self._at_once = None if _is_file(stream) else AT_ONCE
+            self._is_file, self._is_terminal = _is_file(stream), stream.isatty()
             atexit.register(self.finish, FAREWELL)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -66,8 +68,9 @@ class Output(logging.StreamHandler[TextIO]):
 
     def _take(self, line: bytes, descriptor: int) -> None:
         with self._state:
-            if self._writer is None and self._fits(line, descriptor):
-                _write(descriptor, line)
+            # A line whose beginning is written has its place: nothing else waits yet.
+            line = line if self._writer is not None else self._at_once(line, descriptor)
+            if not line:
                 return
             if len(self._waiting) >= MAX_LINES or self._bytes + len(line) > MAX_BYTES:
                 self._lost += 1
@@ -77,10 +80,25 @@ class Output(logging.StreamHandler[TextIO]):
             if self._writer is None:
                 self._begin(descriptor)
 
-    def _fits(self, line: bytes, descriptor: int) -> bool:
-        """Whether it can be written without a wait, or the attempt fails at once."""
-        short = self._at_once is None or len(line) <= self._at_once
-        return short and _is_ready(descriptor, 0)
+    def _at_once(self, line: bytes, descriptor: int) -> bytes:
+        """Writes what can be written without a wait, or raises at once; gives what is left."""
+        if self._is_file:
+            _write(descriptor, line)
+            return b""
+        if len(line) > AT_ONCE:
+            return line
+        try:
+            # Our own description of the same thing: the shared one is everybody's, and should go on blocking.
+            own = os.open(f"/proc/self/fd/{descriptor}", OWN)
+        except OSError:
+            # A socket; a pipe of another user's, or without a reader. What was free a moment ago may be taken by whoever
+            # writes beside us, and a terminal says that it is ready for one byte.
+            ready = not self._is_terminal and _is_ready(descriptor, 0)
+            return _write_some(descriptor, line) if ready else line
+        try:
+            return _write_some(own, line)
+        finally:
+            os.close(own)
 
     def _begin(self, descriptor: int) -> None:
         # Only while it is needed: a node whose log is read has no thread for it.
@@ -125,12 +143,17 @@ class Output(logging.StreamHandler[TextIO]):
 
 
 def _write(descriptor: int, line: bytes) -> None:
-    while line:
-        try:
+    while line := _write_some(descriptor, line):
+        # Whoever has the other end of the same description made it so.
+        _is_ready(descriptor, None)
+
+
+def _write_some(descriptor: int, line: bytes) -> bytes:
+    """Writes until all is written or a wait would be needed, if that is left to us; gives what is left."""
+    with contextlib.suppress(BlockingIOError):
+        while line:
             line = line[os.write(descriptor, line) :]
-        except BlockingIOError:
-            # Whoever has the other end of the same description made it so.
-            _is_ready(descriptor, None)
+    return line
 
 
 def _is_ready(descriptor: int, milliseconds: int | None) -> bool:

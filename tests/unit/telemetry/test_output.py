@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pty
 import select
 import threading
 from typing import TYPE_CHECKING, TextIO
@@ -15,7 +16,7 @@ from ztunnel.telemetry import output
 from ztunnel.telemetry.output import Output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 DEADLINE = 10.0
 WRITER = "python log"
@@ -30,7 +31,7 @@ class Pipe:
         self.handler = Output(self.stream)
 
     def say(self, text: str) -> None:
-        self.handler.handle(logging.LogRecord("ztunnel", logging.INFO, "", 0, text, None, None))
+        _say(self.handler, text)
 
     def fill(self) -> int:
         """As somebody else who logs, until nothing fits; gives how much that was."""
@@ -53,6 +54,10 @@ class Pipe:
         self.stream.close()
         with os.fdopen(self.reading) as lines:
             return lines.read().splitlines()
+
+
+def _say(handler: Output, text: str) -> None:
+    handler.handle(logging.LogRecord("ztunnel", logging.INFO, "", 0, text, None, None))
 
 
 @pytest.fixture
@@ -112,6 +117,59 @@ def test_a_reader_that_has_gone_holds_nobody(pipe: Pipe, monkeypatch: pytest.Mon
     assert pipe.handler.finish(DEADLINE)
     pipe.say("fails at once")
     assert not is_writing()
+
+
+def test_a_terminal_that_nobody_reads_holds_nobody() -> None:
+    # It calls itself ready for as long as one byte fits, and a line has more.
+    screen, terminal = pty.openpty()
+    handler = Output(os.fdopen(terminal, "w"))
+    said = [f"{number} {'x' * 700}" for number in range(100)]
+
+    def say() -> None:
+        for line in said:
+            _say(handler, line)
+
+    with os.fdopen(screen) as shown:
+        assert in_time(say)
+        assert not handler.finish(0)
+        assert [shown.readline().rstrip() for _ in said] == said
+    assert handler.finish(DEADLINE)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_nobody_waits_for_room_that_somebody_else_took(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch, ours: bool
+) -> None:
+    look = output._is_ready
+
+    def look_and_be_late(descriptor: int, milliseconds: int | None) -> bool:
+        ready = look(descriptor, milliseconds)
+        if milliseconds == 0:
+            pipe.fill()
+        return ready
+
+    def denied(*_: object) -> int:
+        raise PermissionError
+
+    monkeypatch.setattr(output, "_is_ready", look_and_be_late)
+    if not ours:
+        # As in a container whose pipes are another user's: what helps then is that somebody made them so.
+        monkeypatch.setattr(os, "open", denied)
+        os.set_blocking(pipe.stream.fileno(), False)
+    assert in_time(lambda: pipe.say("one"))
+    monkeypatch.undo()
+    reading = threading.Thread(target=lambda: pipe.read(1 << 20), daemon=True)
+    reading.start()
+    assert pipe.handler.finish(DEADLINE)
+    assert not is_writing()
+
+
+def in_time(call: Callable[[], object]) -> bool:
+    """Whether it ends; left to itself if not, as nothing can end it."""
+    caller = threading.Thread(target=call, daemon=True)
+    caller.start()
+    caller.join(DEADLINE)
+    return not caller.is_alive()
 
 
 def test_the_packages_log_is_one_of_these(pipe: Pipe) -> None:
