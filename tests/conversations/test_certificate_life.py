@@ -359,6 +359,17 @@ def test_certificates_that_have_ended_when_they_come_are_not_asked_for_in_a_loop
     ).end()
 
 
+def test_a_certificate_that_does_not_count_yet_is_no_reason_to_stop_asking() -> None:
+    # Peers refuse it for an hour; the authority's next answer may come from a replica whose clock is right.
+    story = Story() >> want(WEB) << request(WEB) >> issued(WEB, lifetime=DAY, age=-HOUR)
+    story = story >> after(0.9) >> after(0.2) << request(WEB)
+    story = (
+        story >> issued(WEB, lifetime=DAY, age=-HOUR) >> after(1.9) >> after(0.2) << request(WEB)
+    )
+    story = story >> issued(WEB, lifetime=DAY) >> after(DAY / 2 - 1) >> after(1) << request(WEB)
+    story.end()
+
+
 def test_a_certificate_that_has_ended_does_not_replace_one_that_counts() -> None:
     story = (
         Story()

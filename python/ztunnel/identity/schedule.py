@@ -128,8 +128,9 @@ class CertificateSchedule:
             return
         entry.validity, entry.told_expired = validity, False
         entry.installed_at = now.wall
-        if validity.not_after <= now.wall:
-            # Issued and already over: our clock or theirs is wrong. Asking at once would never end.
+        if validity.doubt(now.wall) is not None:
+            # Already over, or not yet begun: our clock or theirs is wrong, and another replica's may be right. Asking at
+            # once would never end.
             self._back_off(entry, now)
             return
         entry.failures, entry.failing_since = 0, None
