@@ -61,9 +61,11 @@ class RevokedCertificates:
             await self._clock.sleep(POLL)
             # What hinders a read may pass and change nothing that can be seen: a descriptor that was not to be had.
             if self._look() != self._read or self._unread is not None:
-                self._read = await self._settled()
+                seen = await self._settled()
                 # In a thread: ten megabytes take a while, and certificates must not wait for them.
                 await asyncio.to_thread(self._take)
+                # Last: this task starts again after a failure, and the file is then still to be read.
+                self._read = seen
 
     def _look(self) -> tuple[Signature, bool]:
         """What tells one state of the file from the next: that it may be read now changes no date."""

@@ -99,7 +99,10 @@ class LocalSource:
             await self._clock.sleep(POLL)
             # What hinders a read may pass and change no date: a right that was missing, a descriptor that was not to be had.
             if self._signature() != self._read or self._unread is not None:
-                await self._reload(await self._settled(), self._load)
+                signature = await self._settled()
+                await self._reload(signature, self._load)
+                # Last: this task starts again after a failure, and the file is then still to be read.
+                self._read = signature
 
     async def _settled(self) -> Signature:
         """The signature, once it has stayed the same for a while."""
@@ -111,7 +114,6 @@ class LocalSource:
                 return seen
 
     async def _reload(self, signature: Signature, load: Callable[[Path], MeshDocument]) -> None:
-        self._read = signature
         try:
             # In a thread: a large file takes seconds, and the event pump must not wait for it.
             mesh = await asyncio.to_thread(load, self._path)

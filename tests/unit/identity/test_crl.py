@@ -14,7 +14,7 @@ import pytest
 from ztunnel.errors import CredentialError
 from ztunnel.identity import crl
 from ztunnel.identity.crl import RevokedCertificates
-from ztunnel.tasks import Tasks
+from ztunnel.tasks import LONGEST_PAUSE, FailurePolicy, Tasks
 from ztunnel.testing.clock import ManualClock
 from ztunnel.testing.dataplane import FakeDataPlane
 
@@ -62,7 +62,7 @@ async def following(path: Path, data_plane: FakeDataPlane) -> AsyncIterator[Manu
     revoked = RevokedCertificates(path, data_plane=data_plane, clock=clock)
     revoked.start()
     async with Tasks(clock) as tasks:
-        tasks.start("revoked certificates", revoked.watch)
+        tasks.start("revoked certificates", revoked.watch, on_failure=FailurePolicy.RESTART)
         yield clock
 
 
@@ -158,6 +158,25 @@ async def test_a_file_that_cannot_be_read_for_a_while_is_read_then(
         assert data_plane.crls == [b"one", b"another"]
         await clock.advance(60)
         assert data_plane.crls == [b"one", b"another"], "and once"
+
+
+async def test_a_list_is_still_to_be_read_after_the_task_that_reads_it_failed(
+    tmp_path: Path, data_plane: FakeDataPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ca-crl.pem"
+    path.write_bytes(b"one")
+    async with following(path, data_plane) as clock:
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(asyncio, "to_thread", no_thread)
+            path.write_bytes(b"another")
+            await clock.advance(SOON)
+        await clock.advance(LONGEST_PAUSE)
+        await until_read(clock, data_plane, 2)
+        assert data_plane.crls == [b"one", b"another"]
+
+
+async def no_thread(*_: object) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 def no_descriptor(path: Path, *, limit: int) -> bytes:

@@ -16,7 +16,7 @@ from ztunnel.errors import MeshFileError
 from ztunnel.files import read_small_file, signature_of
 from ztunnel.local.schema import MeshDocument, parse_mesh
 from ztunnel.local.source import LocalMesh, LocalSource
-from ztunnel.tasks import Tasks
+from ztunnel.tasks import FailurePolicy, Tasks
 from ztunnel.testing import FakeDataPlane, FakeRejection, ManualClock
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Watched:
 async def watched(path: Path, text: str, load: Load = load) -> AsyncIterator[Watched]:
     one = Watched(path, text, load)
     async with Tasks(one.clock) as tasks:
-        tasks.start("mesh file", one.source.watch)
+        tasks.start("mesh file", one.source.watch, on_failure=FailurePolicy.RESTART)
         yield one
     one.data_plane.close()
 
@@ -204,6 +204,23 @@ async def test_a_file_whose_rights_come_after_its_content_is_read_then(
 
 
 @pytest.mark.asyncio
+async def test_a_file_is_still_to_be_read_after_the_task_that_reads_it_failed(
+    tmp_path: Path,
+) -> None:
+    failures = iter([MemoryError(), MemoryError()])
+
+    def short_of_memory(path: Path) -> MeshDocument:
+        if path.read_text().count("name: b") and (failure := next(failures, None)):
+            raise failure
+        return load(path)
+
+    async with watched(tmp_path / "m", f"workloads:\n{A}", load=short_of_memory) as one:
+        one.replace(f"workloads:\n{A}{B}")
+        await one.until(2)
+        assert list(one.data_plane.resources) == [KEY_A, KEY_B]
+
+
+@pytest.mark.asyncio
 async def test_a_symlink_that_is_swapped_is_a_change(tmp_path: Path) -> None:
     for name, text in (("one", A), ("two", B)):
         (tmp_path / name).mkdir()
@@ -212,7 +229,7 @@ async def test_a_symlink_that_is_swapped_is_a_change(tmp_path: Path) -> None:
     (tmp_path / "m").symlink_to("..data/m")
     one = Watched(tmp_path / "m")
     async with Tasks(one.clock) as tasks:
-        tasks.start("mesh file", one.source.watch)
+        tasks.start("mesh file", one.source.watch, on_failure=FailurePolicy.RESTART)
         (tmp_path / "..new").symlink_to("two")
         (tmp_path / "..new").replace(tmp_path / "..data")
         await one.until(2)
