@@ -99,6 +99,14 @@ class CertificateManager:
 
     async def run(self) -> None:
         """Runs the schedule until it is cancelled."""
+        try:
+            await self._run()
+        finally:
+            # It has failed, perhaps, and begins again: nothing of this round will answer the next one, neither a request
+            # that was cancelled nor one whose task had not even begun.
+            self._schedule.abandon(self._clock.now())
+
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             while True:
                 self._changed.clear()
@@ -151,10 +159,6 @@ class CertificateManager:
             # Whatever an authority's library raises: the other identities' certificates must go on.
             log.exception("unexpected failure while a certificate was asked for")
             self._failed(request, error)
-        except asyncio.CancelledError:
-            # `run` has failed, perhaps, and begins again: its next round must not wait for this one's answer.
-            self._schedule.failed(request.ticket, self._clock.now())
-            raise
         finally:
             self._changed.set()
 

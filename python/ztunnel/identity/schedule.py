@@ -149,6 +149,11 @@ class CertificateSchedule:
         entry = self._answered(ticket)
         return None if entry is None else self._back_off(entry, now)
 
+    def abandon(self, now: Now) -> None:
+        """Nobody works on the requests under way any more: all of them have failed."""
+        for ticket in list(self._in_flight):
+            self.failed(ticket, now)
+
     def next(self, now: Now) -> list[Effect]:
         """What should happen now. Call again at `wake_at`, and after every wish and answer."""
         effects: list[Effect] = []

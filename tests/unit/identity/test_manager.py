@@ -14,7 +14,7 @@ from ztunnel.errors import CaError, CaUnavailable, CredentialError
 from ztunnel.identity.manager import ANSWER_DEADLINE, CertificateManager
 from ztunnel.identity.schedule import Priority
 from ztunnel.identity.spiffe import Identity
-from ztunnel.tasks import Tasks
+from ztunnel.tasks import FailurePolicy, Tasks
 from ztunnel.testing import FakeCa, FakeDataPlane, ManualClock
 
 if TYPE_CHECKING:
@@ -287,3 +287,26 @@ async def test_what_was_being_asked_for_is_asked_for_again_by_the_next_run() -> 
         tasks.start("certificates", w.manager.run)
         await w.clock.advance(2)
         assert w.ca.asked == [Identity.parse(WEB)] * 2
+
+
+@pytest.mark.asyncio
+async def test_what_was_not_even_asked_for_yet_is_asked_for_by_the_next_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, data_plane = ManualClock(), FakeDataPlane()
+    ca = FakeCa(clock)
+    manager = CertificateManager(data_plane=data_plane, ca=ca, clock=clock, random=lambda: 0.5)
+    manager.want(WEB, Priority.REALTIME)
+
+    async def fail() -> None:
+        # In the moment in which the requests' tasks are there and have not begun.
+        monkeypatch.undo()
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(manager, "_wait", fail)
+    async with Tasks(clock) as tasks:
+        tasks.start("certificates", manager.run, on_failure=FailurePolicy.RESTART)
+        await clock.advance(5)
+        assert WEB in data_plane.certificates
+    assert ca.asked == [Identity.parse(WEB)]
+    data_plane.close()
