@@ -7,7 +7,6 @@ list that cannot be had never stops a proxy and never clears the one in use: pee
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 from ztunnel.errors import CredentialError
 from ztunnel.fields import fields
 from ztunnel.files import read_small_file, signature_of
+from ztunnel.tasks import detached
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,8 +62,9 @@ class RevokedCertificates:
             # What hinders a read may pass and change nothing that can be seen: a descriptor that was not to be had.
             if self._look() != self._read or self._unread is not None:
                 seen = await self._settled()
-                # In a thread: ten megabytes take a while, and certificates must not wait for them.
-                await asyncio.to_thread(self._take)
+                # In a thread: ten megabytes take a while, and certificates must not wait for them. Nor the end of the program
+                # for a file system that hangs.
+                await detached("revoked certificates", self._take)
                 # Last: this task starts again after a failure, and the file is then still to be read.
                 self._read = seen
 

@@ -18,6 +18,7 @@ from ztunnel.errors import InvalidFile, MeshFileError, Problem
 from ztunnel.fields import fields
 from ztunnel.files import signature_of
 from ztunnel.local.static import static_config
+from ztunnel.tasks import detached
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -115,8 +116,9 @@ class LocalSource:
 
     async def _reload(self, signature: Signature, load: Callable[[Path], MeshDocument]) -> None:
         try:
-            # In a thread: a large file takes seconds, and the event pump must not wait for it.
-            mesh = await asyncio.to_thread(load, self._path)
+            # In a thread: a large file takes seconds, and the event pump must not wait for it. Nor the end of the program
+            # for a file system that hangs.
+            mesh = await detached("mesh file", lambda: load(self._path))
         except InvalidFile as error:
             self._unread = None
             self._refuse(error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import logging
 import os
@@ -43,10 +42,10 @@ class ParticularDataPlane(FakeDataPlane):
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread has a time of its own, which nobody here could move."""
 
-    async def call(function: Callable[..., Any], *arguments: Any) -> Any:
-        return function(*arguments)
+    async def call(_: str, function: Callable[[], Any]) -> Any:
+        return function()
 
-    monkeypatch.setattr(asyncio, "to_thread", call)
+    monkeypatch.setattr(crl, "detached", call)
 
 
 @pytest.fixture
@@ -167,7 +166,7 @@ async def test_a_list_is_still_to_be_read_after_the_task_that_reads_it_failed(
     path.write_bytes(b"one")
     async with following(path, data_plane) as clock:
         with monkeypatch.context() as meanwhile:
-            meanwhile.setattr(asyncio, "to_thread", no_thread)
+            meanwhile.setattr(crl, "detached", no_thread)
             path.write_bytes(b"another")
             await clock.advance(SOON)
         await clock.advance(LONGEST_PAUSE)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import logging
 import os
+import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -249,6 +251,29 @@ async def test_a_file_that_is_still_being_written_is_left_alone(tmp_path: Path) 
         assert len(one.data_plane.applied) == 1
         await one.until(2)
         assert len(one.data_plane.resources) == 40
+
+
+def test_a_file_system_that_hangs_does_not_hold_the_end_of_the_program(tmp_path: Path) -> None:
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def hang(path: Path) -> MeshDocument:
+        if path.read_text().count("name: b"):
+            hangs.set()
+            goes_on.wait()
+        return load(path)
+
+    async def node() -> None:
+        async with watched(tmp_path / "m", f"workloads:\n{A}", load=hang) as one:
+            one.replace(f"workloads:\n{A}{B}")
+            while not hangs.is_set():
+                await one.clock.advance(0.1)
+
+    program = threading.Thread(target=lambda: asyncio.run(node()), daemon=True)
+    program.start()
+    program.join(10)
+    ended = not program.is_alive()
+    goes_on.set()
+    assert ended
 
 
 def test_what_rust_does_not_take_at_the_start_is_an_error(tmp_path: Path) -> None:
