@@ -43,6 +43,7 @@ _LINE = {
     "flags": "%RESPONSE_FLAGS%",
     "upstream": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
     "details": "%RESPONSE_CODE_DETAILS%",
+    "written": "%DOWNSTREAM_WIRE_BYTES_SENT%",
 }
 
 

@@ -205,9 +205,9 @@ def test_server_that_ends_first_is_a_fin(tmp_path: Path) -> None:
             assert client.says_until_it_breaks() in {"EPIPE", "ECONNRESET"}
 
 
-def test_a_long_answer_before_the_end_arrives_whole(tmp_path: Path) -> None:
-    # If the application ends while Envoy's window is closed, Envoy 1.40 sends the rest, no END_STREAM, and then
-    # RST_STREAM(INTERNAL_ERROR): all bytes, but nothing that tells them from a truncated answer. So no FIN.
+def test_a_long_answer_before_the_end_is_whole_or_seen_not_to_be(tmp_path: Path) -> None:
+    # If the application ends while Envoy's window is closed, Envoy 1.40 sends no END_STREAM but RST_STREAM(INTERNAL_ERROR),
+    # and often not the rest either (by its own DOWNSTREAM_WIRE_BYTES_SENT). All that it sent arrives, and then no FIN.
     with to_envoy(tmp_path) as tunnel, ThreadPoolExecutor(1) as threads:
         client, server = tunnel.connect()
         answer = random_bytes(4 * MIB, seed=4)
@@ -215,10 +215,12 @@ def test_a_long_answer_before_the_end_arrives_whole(tmp_path: Path) -> None:
         heard = client.hears()
         said.result()
         line = tunnel.node.access.wait_for("connection complete")
-        assert line["bytes_recv"] == len(heard.data) == len(answer)
-        assert heard.data == answer
         broken = "stream reset by peer: INTERNAL_ERROR" in line.get("error", "")
         assert heard.end == ("ECONNRESET" if broken else "FIN")
+        assert line["bytes_recv"] == len(heard.data)
+        assert heard.data == (answer[: len(heard.data)] if broken else answer)
+        # Its headers are a few hundred bytes; nothing of what it wrote to us is missing.
+        assert 0 <= tunnel.envoy.access(client=CLIENT)["written"] - len(heard.data) < 16 * 1024
 
 
 @WAYS
