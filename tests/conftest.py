@@ -15,11 +15,6 @@ ROOT = HERE.parent
 # Seconds for a test that names none of its own: more than the longest wait of `tests/support`, so that what did not happen
 # is told by whoever waited for it, and ten times what work of a second or two takes beside others.
 TIMEOUT = 90
-# Tests of real processes, sockets and clocks get a second try on a machine that others use, too; what failed at first is
-# told at the end (`RERUN`) and counted in the closing line. What has no clock but the test's has one try.
-# `ZTUNNEL_RERUNS=0` is for who looks for such tests.
-RERUNS = int(os.environ.get("ZTUNNEL_RERUNS", "1"))
-REAL = tuple(HERE / name for name in ("integration", "netns", "interop"))
 
 # Every run looks at the same examples, so what fails was broken by the change at hand; `ZTUNNEL_EXAMPLES=5000` looks for
 # new ones. An example has no time limit and neither has their making: both would measure the machine.
@@ -59,8 +54,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if HERE in item.path.parents and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(TIMEOUT))
-        if RERUNS and any(folder in item.path.parents for folder in REAL):
-            item.add_marker(pytest.mark.flaky(reruns=RERUNS))
     if config.getoption("--upstream"):
         return
     left_out = [item for item in items if item.get_closest_marker("upstream")]
