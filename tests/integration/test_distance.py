@@ -1,4 +1,4 @@
-"""A peer that is far away: the stream's window grows with the distance.
+"""A peer that is far away: the stream's window grows until it fills the distance.
 
 Counterpart: `bench/distance`, which compares with other proxies over the same link.
 """
@@ -24,14 +24,13 @@ MIB = 2**20
 ROUND_TRIP = 0.08
 # The most that a stream's window grows to, and so what the link may carry in a round trip.
 WINDOW = 4 * MIB
-# What bulk gets wherever the peer is.
-NEAR = MIB
+# A trial that brings nothing is taken back and made again after 2 s (hbone's flow.rs); on a processor that others want, the
+# Python relay may be what holds the bytes up. So long is room for several.
+FINDING = 9.0
 
 
 @pytest.mark.parametrize("direction", ["down", "up"])
-def test_a_window_grows_for_a_long_way_and_not_beyond_its_most(
-    tmp_path: Path, direction: Direction
-) -> None:
+def test_a_window_grows_until_it_fills_a_long_way(tmp_path: Path, direction: Direction) -> None:
     with Mesh(tmp_path, network="127.1") as mesh, ExitStack() as stack:
 
         def child(*words: str) -> Child:
@@ -47,10 +46,8 @@ def test_a_window_grows_for_a_long_way_and_not_beyond_its_most(
         relay = child("bench.distance.relay", "--listen", f"{host}:0", *to)
         port = relay.address[1]
         near = stack.enter_context(Node(mesh, "client", forwards=[application], hbone_port=port))
-        carries(near.forwards[application], direction, finding=3, seconds=1)
+        carries(near.forwards[application], direction, finding=FINDING, seconds=1)
         most = json.loads(relay.result(30))[direction]
         # What the relay has counted, and not what went through in a second, which is the machine's as much as ours
-        # (bench/distance). How far it grows is, too: what brought nothing is taken back, and behind a relay that is not
-        # given a processor nothing brings anything. That it fills a link is shown where there is no clock but the test's
-        # (rust/hbone/src/flow/tests.rs). Records and frames have headers, too.
-        assert 1.25 * NEAR < most < 1.02 * WINDOW, f"{most / MIB:.2f} MiB on the way"
+        # (bench/distance). Records and frames have headers, too.
+        assert 0.9 * WINDOW < most < 1.02 * WINDOW, f"{most / MIB:.2f} MiB on the way"
