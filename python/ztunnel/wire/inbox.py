@@ -57,8 +57,8 @@ class Inbox(Buffer):
         self._wake()
 
     async def read(self, size: int) -> bytes:
-        """Not for this one: messages are taken whole."""
-        raise NotImplementedError
+        """The library's way to take bytes. Here messages are taken whole, and who waited for its own pieces would for ever."""
+        raise io.UnsupportedOperation("an inbox gives whole messages, not bytes")
 
     def unacked_size(self) -> int:
         """What the windows are still short of, for a stream that is given up."""
