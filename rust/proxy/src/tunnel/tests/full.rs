@@ -3,6 +3,19 @@
 use super::first_flight::{answer_after, open_saying};
 use super::*;
 
+/// A peer that agrees to every request and keeps its stream, from which nobody reads.
+async fn peer_that_keeps(world: &World) -> (Peer, Rc<std::cell::RefCell<Vec<TunnelStream>>>) {
+    let streams: Rc<std::cell::RefCell<Vec<TunnelStream>>> = Rc::default();
+    let kept = streams.clone();
+    let peer = world
+        .peer_that(patient(), 200, move |stream, _| {
+            stream.respond(&ResponseHead::status(200), false);
+            kept.borrow_mut().push(stream);
+        })
+        .await;
+    (peer, streams)
+}
+
 #[test]
 fn no_bytes_overtake_their_own_request_in_a_tunnel_that_is_full() {
     play(async {
@@ -44,14 +57,7 @@ fn a_worker_that_holds_all_it_may_reads_no_further_until_applications_have() {
     play(async {
         crate::tunnel::held::set_limit(100_000);
         let world = World::new();
-        let streams: Rc<std::cell::RefCell<Vec<TunnelStream>>> = Rc::default();
-        let kept = streams.clone();
-        let peer = world
-            .peer_that(patient(), 200, move |stream, _| {
-                stream.respond(&ResponseHead::status(200), false);
-                kept.borrow_mut().push(stream);
-            })
-            .await;
+        let (peer, streams) = peer_that_keeps(&world).await;
         let (pool, own) = (world.pool(100, SOON), world.authority.certificate(CLIENT));
         let opened = open(&pool, peer.address, &own).await.unwrap();
         let second = open(&pool, peer.address, &own).await.unwrap();
@@ -95,14 +101,7 @@ fn an_answer_to_a_ping_that_came_with_the_last_bytes_does_not_keep_a_paused_tunn
     play(async {
         crate::tunnel::held::set_limit(100_000);
         let world = World::new();
-        let streams: Rc<std::cell::RefCell<Vec<TunnelStream>>> = Rc::default();
-        let kept = streams.clone();
-        let peer = world
-            .peer_that(patient(), 200, move |stream, _| {
-                stream.respond(&ResponseHead::status(200), false);
-                kept.borrow_mut().push(stream);
-            })
-            .await;
+        let (peer, streams) = peer_that_keeps(&world).await;
         let (pool, own) = (world.pool(100, SOON), world.authority.certificate(CLIENT));
         let opened = open(&pool, peer.address, &own).await.unwrap();
         let tunnel = streams.borrow()[0].tunnel().clone();
@@ -133,14 +132,7 @@ fn streams_that_wait_for_a_contested_tunnel_do_not_wake_each_other_meanwhile() {
     play(async {
         crate::tunnel::held::set_limit(1);
         let world = World::new();
-        let streams: Rc<std::cell::RefCell<Vec<TunnelStream>>> = Rc::default();
-        let kept = streams.clone();
-        let peer = world
-            .peer_that(patient(), 200, move |stream, _| {
-                stream.respond(&ResponseHead::status(200), false);
-                kept.borrow_mut().push(stream);
-            })
-            .await;
+        let (peer, streams) = peer_that_keeps(&world).await;
         let (pool, own) = (
             world.pool(100, SOON),
             Rc::new(world.authority.certificate(CLIENT)),
