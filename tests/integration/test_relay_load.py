@@ -29,8 +29,8 @@ AT_ONCE = 200
 # and with more at once than is measured later, for a worker's heap stays as large as its worst moment made it.
 WARM_UP = [range(start, start + 750) for start in range(0, 1_500, 750)]
 WARM_UP_AT_ONCE = 2 * AT_ONCE
-# Memory that may be there after the connections and was not before them: under 3 KiB for each of them.
-KEPT = 4 * MIB
+# Memory that may be there after the connections and was not before them: under 1 KiB for each of them.
+KEPT = MIB
 # Connections that are under way when SIGTERM comes.
 LAST = 100
 HEADER = 8
